@@ -1,0 +1,1 @@
+"""Values in, levels out: one file per device family or file format."""
