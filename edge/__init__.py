@@ -1,0 +1,1 @@
+"""Everything with a loop, a clock or the local database."""

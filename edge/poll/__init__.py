@@ -1,0 +1,1 @@
+"""The poll loop: a thread and a task per bus, and what becomes of each sample."""

@@ -1,0 +1,303 @@
+"""All polled devices: a loop per bus; apply a changed config, test, enable, disable, tell the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from drivers.base import Device, DeviceMisconfigured, Point, Sample
+from edge.clock import Clock
+from edge.image import Image
+from edge.poll.config import DeviceCommon, PointConfig, PollConfig, make_device
+from edge.poll.device import (
+    CLOSE_TIMEOUT_S,
+    Counters,
+    DeviceState,
+    OnEvent,
+    PolledDevice,
+    Record,
+    Surroundings,
+    describe,
+)
+from edge.poll.point import PointFlow
+from edge.poll.queries import device_status
+from edge.poll.runner import BusRunner
+
+STOP_TIMEOUT_S: Final = 3.0
+
+MakeDevice = Callable[[Any, Clock], Device]
+
+log = structlog.get_logger("poll")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """stop: names; start: configs; a changed device is in both; who is in neither runs on."""
+
+    stop: tuple[str, ...]
+    start: tuple[DeviceCommon, ...]
+
+
+def diff(old: Iterable[DeviceCommon], new: Iterable[DeviceCommon]) -> Changes:
+    """What turns the old set of devices into the new one."""
+    before = {device.name: device for device in old}
+    after = {device.name: device for device in new}
+    stop = tuple(name for name, device in before.items() if after.get(name) != device)
+    start = tuple(device for name, device in after.items() if before.get(name) != device)
+    return Changes(stop, start)
+
+
+class Unmade(Device):
+    """Stands in for a device that its driver could not make, and says why."""
+
+    def __init__(self, error: Exception) -> None:
+        self._text = describe(error)
+
+    @property
+    def points(self) -> Mapping[str, Point]:
+        return {}
+
+    def read(self) -> Sequence[Sample]:
+        raise DeviceMisconfigured(self._text)
+
+
+class Poller:
+    """Owned by the event loop.
+
+    record    takes each reading that is worth storing; must not block
+    on_event  (kind, device, severity, body): device-failed, device-recovered, device-parked; must not block
+    make      (config, clock) -> Device, for tests; the default asks the catalog
+    """
+
+    def __init__(
+        self,
+        devices: Iterable[DeviceCommon],
+        image: Image,
+        record: Record,
+        clock: Clock,
+        on_event: OnEvent,
+        *,
+        poll: PollConfig | None = None,
+        make: MakeDevice = make_device,
+    ) -> None:
+        self._configs = tuple(devices)
+        self._clock = clock
+        self._make = make
+        self._counters = Counters()
+        self._around = Surroundings(
+            clock=clock,
+            image=image,
+            record=record,
+            on_event=on_event,
+            poll=poll or PollConfig(),
+            total=self._counters,
+        )
+        self._runners: dict[str, BusRunner] = {}
+        self._where: dict[str, BusRunner] = {}
+        self._group: TaskGroup | None = None
+        self._applying = anyio.Lock()
+
+    @property
+    def polls(self) -> int:
+        """Reads begun since the start, over all devices."""
+        return self._counters.polls
+
+    @property
+    def errors(self) -> int:
+        """Reads that failed."""
+        return self._counters.errors
+
+    @property
+    def late(self) -> int:
+        """Ticks skipped because the one after them was due already."""
+        return self._counters.late
+
+    @property
+    def lateness_s(self) -> float:
+        """How late the newest read began."""
+        return self._counters.lateness_s
+
+    @property
+    def lateness_max_s(self) -> float:
+        """How late any read began at worst."""
+        return self._counters.lateness_max_s
+
+    async def run(self) -> None:
+        """Poll until cancelled; then close the devices, within STOP_TIMEOUT_S.  May be run again."""
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                for config in self._configs:
+                    self._start(config)
+                await anyio.sleep_forever()
+        finally:
+            self._group = None
+            await self.close()
+
+    async def close(self) -> None:
+        """Close every device, all buses at once; a thread that hangs is left behind (it is a daemon)."""
+        runners = list(self._runners.values())
+        self._runners.clear()
+        self._where.clear()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_TIMEOUT_S):
+            async with anyio.create_task_group() as group:
+                for runner in runners:
+                    group.start_soon(runner.close)
+
+    async def apply(self, devices: Iterable[DeviceCommon], poll: PollConfig | None = None) -> Changes:
+        """Go over to a new set of devices; those that did not change are not touched."""
+        async with self._applying:
+            new = tuple(devices)
+            changes = diff(self._configs, new)
+            self._configs = new
+            self._around.poll = poll or self._around.poll
+            if self._group is None:
+                return changes
+            for name in changes.stop:
+                await self._stop(name)
+            for config in changes.start:
+                self._start(config)
+            self._drop_idle()
+            return changes
+
+    def status(self) -> list[dict[str, Any]]:
+        """Each device as the API and `tidewatt devices` show it, in the config's order."""
+        found = (config.name for config in self._configs if config.name in self._where)
+        return [self._status(name) for name in found]
+
+    def calibrations(self) -> dict[str, str]:
+        """Id to canonical JSON of every calibration in use, to be stored once."""
+        flows = (flow for polled in self._devices() for flow in polled.all_flows())
+        return {flow.calibration.id: flow.calibration.body for flow in flows if flow.calibration.id}
+
+    async def enable(self, name: str) -> None:
+        """Poll a device again that was disabled or parked.  Raises KeyError for an unknown name."""
+        self._where[name].enable(name)
+
+    async def disable(self, name: str) -> None:
+        """Stop polling a device, until `enable` or a restart.  Raises KeyError for an unknown name."""
+        await self._where[name].disable(name)
+
+    async def test(self, device: str) -> dict[str, Any]:
+        """Connection test of a device that the daemon has: see `try_device`.  Raises KeyError."""
+        runner = self._where[device]
+        polled = self._polled(device)
+        async with runner.turn:
+            answer = await _test(polled, runner, self._clock)
+            if not polled.is_polled():
+                await polled.close(runner.bus)
+        return answer
+
+    def _devices(self) -> list[PolledDevice]:
+        return [polled for runner in self._runners.values() for polled in runner.devices]
+
+    def _polled(self, name: str) -> PolledDevice:
+        return next(polled for polled in self._where[name].devices if polled.name == name)
+
+    def _status(self, name: str) -> dict[str, Any]:
+        runner = self._where[name]
+        snapshot = self._around.image
+        return device_status(
+            self._polled(name), snapshot, self._clock, runner.bus.stuck_text(), runner.next_s(name)
+        )
+
+    def _start(self, config: DeviceCommon) -> None:
+        polled = PolledDevice(
+            config=config, device=_made(self._make, config, self._clock), around=self._around
+        )
+        runner = self._runners.get(polled.bus_name)
+        if runner is None:
+            runner = self._runners[polled.bus_name] = BusRunner(polled.bus_name, self._clock)
+            assert self._group is not None
+            self._group.start_soon(runner.run, name=f"poll {runner.name}")
+        runner.add(polled)
+        self._where[config.name] = runner
+        if polled.state is DeviceState.DISABLED:
+            polled.disable()
+
+    async def _stop(self, name: str) -> None:
+        runner = self._where.pop(name)
+        polled = next(polled for polled in runner.devices if polled.name == name)
+        await runner.remove(name)
+        for flow in polled.all_flows():
+            self._around.image.drop(flow.series)
+
+    def _drop_idle(self) -> None:
+        """End the loops of buses without devices; a stuck one stays: no second thread on a hung bus."""
+        for name, runner in list(self._runners.items()):
+            if not runner.devices and not runner.bus.stuck:
+                runner.scope.cancel()
+                runner.bus.close()
+                del self._runners[name]
+
+
+async def try_device(config: DeviceCommon, clock: Clock, make: MakeDevice = make_device) -> dict[str, Any]:
+    """Open, read and close a device on its own: {"device", "driver", "ok", "error", "took_s", "points"}."""
+    around = Surroundings(
+        clock=clock,
+        image=Image(),
+        record=_ignore,
+        on_event=_ignore,
+        poll=PollConfig(),
+        total=Counters(),
+    )
+    polled = PolledDevice(config=config, device=_made(make, config, clock), around=around)
+    runner = BusRunner(polled.bus_name, clock)
+    runner.add(polled)
+    try:
+        return await _test(polled, runner, clock)
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT_S):
+            await runner.close()
+
+
+async def _test(polled: PolledDevice, runner: BusRunner, clock: Clock) -> dict[str, Any]:
+    began_s = clock.monotonic_s()
+    error, points = "", []
+    try:
+        points = [_shown(polled, sample, clock) for sample in await polled.look(runner.bus)]
+    except Exception as caught:  # noqa: BLE001  # a test tells, whatever it was
+        error = describe(caught)
+    return {
+        "device": polled.name,
+        "driver": polled.config.driver,
+        "bus": runner.name,
+        "ok": not error,
+        "error": error,
+        "took_s": round(clock.monotonic_s() - began_s, 3),
+        "points": points,
+    }
+
+
+def _shown(polled: PolledDevice, sample: Sample, clock: Clock) -> dict[str, Any]:
+    """A sample as a reading of now, without history: calibrated, in its range or not."""
+    known = polled.device.points.get(sample.point)
+    config = polled.config.points.get(sample.point, PointConfig())
+    flow = PointFlow(f"{polled.name}.{sample.point}", known or Point(unit=""), config)
+    reading = flow.take(sample, clock.now_ms(), clock.monotonic_s())
+    return {
+        "point": sample.point,
+        "series": reading.series,
+        "value": reading.value,
+        "unit": reading.unit,
+        "quality": reading.quality.label,
+        "reason": reading.reason,
+    }
+
+
+def _made(make: MakeDevice, config: DeviceCommon, clock: Clock) -> Device:
+    try:
+        device = make(config, clock)
+        dict(device.points)  # to see that it can be asked
+        return device
+    except Exception as error:  # noqa: BLE001  # a driver of another package may raise anything
+        return Unmade(error)
+
+
+def _ignore(*_: object) -> None:
+    """Takes what nobody wants."""

@@ -1,0 +1,176 @@
+"""One body of tests over every device: what the poll loop may rely on, whatever the driver."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from drivers.base import Device, DeviceUnavailable, DriverError, Point, Quality, Sample
+from drivers.catalog import catalog
+from drivers.sim import Model
+from edge.clock import FakeClock, SystemClock
+from edge.poll.config import DeviceCommon, device_model, make_device
+from edge.poll.poller import try_device
+from tests.drivers.folders import OTHER_PROBE, PROBE, TREES, plant, w1
+
+ADAPTER: TypeAdapter[Any] = TypeAdapter(device_model())
+
+
+@dataclass(frozen=True)
+class Case:
+    """table: a device as the config has it; unplug: take the hardware away, where a test can."""
+
+    table: dict[str, object]
+    unplug: Callable[[], None] | None = None
+
+    @property
+    def config(self) -> DeviceCommon:
+        config: DeviceCommon = ADAPTER.validate_python({"name": "it", **self.table})
+        return config
+
+    def device(self) -> Device:
+        return make_device(self.config, FakeClock())
+
+
+def _folder(root: Path, case: str) -> Case:
+    """The devices that live on folders."""
+
+    def unplug() -> None:
+        shutil.rmtree(root)
+
+    if case == "ds18b20":
+        w1(root, {PROBE: "25062\n"})
+        return Case({"driver": "ds18b20", "address": PROBE, "root": str(root)}, unplug)
+    if case == "ds18b20-many":
+        w1(root, {PROBE: "25062\n", OTHER_PROBE: "24000\n"})
+        probes = {"tank": PROBE, "sump": OTHER_PROBE}
+        return Case({"driver": "ds18b20", "probes": probes, "root": str(root)}, unplug)
+    if case == "host-pi":
+        return Case({"driver": "host", "root": str(plant(root, TREES["pi"])), "disk": str(root.parent)})
+    driver, chip = case.split("-")
+    plant(root / "device0", TREES[chip])
+    return Case({"driver": driver, "chip": chip, "root": str(root)}, unplug)
+
+
+CASES = [
+    *(f"sim-{model}" for model in Model),
+    "host",
+    "host-pi",
+    "ds18b20",
+    "ds18b20-many",
+    "iio-bme280",
+    "iio-ads1015",
+    "hwmon-ina219",
+]
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    name = str(request.param)
+    if name.startswith("sim-"):
+        return Case({"driver": "sim", "model": name.removeprefix("sim-")})
+    if name == "host":
+        return Case({"driver": "host"})
+    return _folder(tmp_path / "hardware", name)
+
+
+def test_every_driver_has_a_case() -> None:
+    built_in = {
+        name for name, driver in catalog().items() if driver.options.__module__.startswith("drivers.")
+    }
+    assert built_in == {name.partition("-")[0] for name in CASES}
+
+
+def test_it_tells_its_points_before_it_is_opened(case: Case) -> None:
+    points = case.device().points
+    assert points
+    for name, point in points.items():
+        assert isinstance(point, Point)
+        assert name == name.strip().lower() and "." not in name and "/" not in name
+        assert 0 <= point.decimals <= 9
+        assert point.low is None or point.high is None or point.low < point.high
+
+
+def test_points_known_by_the_options_are_the_device_s(case: Case) -> None:
+    known = catalog()[case.config.driver].points
+    if known is not None:
+        assert set(known(case.config)) == set(case.device().points)
+
+
+def test_it_reads_good_values_of_its_own_points_within_their_range(case: Case) -> None:
+    device = case.device()
+    device.open()
+    samples = device.read()
+    assert samples
+    assert len({sample.point for sample in samples}) == len(samples)
+    for sample in samples:
+        assert isinstance(sample, Sample)
+        point = device.points[sample.point]
+        assert sample.quality is Quality.GOOD and sample.reason == ""
+        assert isinstance(sample.value, float)
+        assert point.low is None or sample.value >= point.low
+        assert point.high is None or sample.value <= point.high
+    device.close()
+
+
+def test_it_can_be_closed_twice_and_opened_again(case: Case) -> None:
+    device = case.device()
+    device.close()
+    device.open()
+    device.close()
+    device.close()
+    device.open()
+    assert device.read()
+    device.close()
+
+
+def test_two_of_it_do_not_share_anything(case: Case) -> None:
+    one, other = case.device(), case.device()
+    one.open()
+    other.open()
+    one.close()
+    assert other.read()
+
+
+def test_when_the_hardware_goes_it_is_unavailable_and_says_what_to_do(case: Case) -> None:
+    if case.unplug is None:
+        assert case.config.driver in ("sim", "host"), "what has no plug"
+        return
+    device = case.device()
+    device.open()
+    device.read()
+    case.unplug()
+    with pytest.raises(DeviceUnavailable) as caught:
+        device.read()
+    assert "check" in str(caught.value)
+    device.close()
+
+
+def open_and_read(device: Device) -> None:
+    device.open()
+    device.read()
+
+
+def test_without_its_hardware_it_can_be_made_and_opening_or_reading_fails_in_order(case: Case) -> None:
+    if case.unplug is None:
+        assert case.config.driver in ("sim", "host"), "what has no plug"
+        return
+    case.unplug()
+    device = case.device()
+    with pytest.raises(DriverError):
+        open_and_read(device)
+    device.close()
+
+
+@pytest.mark.anyio
+async def test_the_connection_test_shows_its_values(case: Case) -> None:
+    answer = await try_device(case.config, SystemClock())
+    assert answer["ok"], answer["error"]
+    assert answer["points"]
+    assert all(point["quality"] == "good" for point in answer["points"])
