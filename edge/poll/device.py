@@ -14,6 +14,7 @@ import structlog
 from drivers.base import Device, DeviceMisconfigured, DriverError, Point, Sample
 from edge.clock import Clock
 from edge.image import Image, Reading
+from edge.metrics import POLL_LATENESS
 from edge.poll.bus import BusStuck, BusThread, CallTimeout
 from edge.poll.config import DeviceCommon, PointConfig, PollConfig
 from edge.poll.point import NO_SUCH_POINT, UNKNOWN_POINT, PointFlow
@@ -142,6 +143,7 @@ class PolledDevice:
         """Read it once.  Gives the pause before the next try; None: the next regular tick.  Never raises."""
         self.counters.began(lateness_s)
         self.around.total.began(lateness_s)
+        POLL_LATENESS.observe(lateness_s)
         try:
             cycle = await bus.call(self._cycle, self.config.timeout_s, self.name)
             if self.is_polled():

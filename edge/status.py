@@ -1,0 +1,249 @@
+"""The site at a glance: what page, API, metrics and command line are told, put together from all slices.
+
+Reading it is cheap and never touches the database; what has to be looked up there is refreshed by a loop.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from edge.clock import Clock, iso_utc
+from edge.config import Config
+from edge.image import Image, Reading
+from edge.poll.poller import Poller
+from edge.store import history
+from edge.store.database import Store
+from edge.store.events import EventQueue
+from edge.store.log import STREAM_TABLES
+from edge.store.recorder import Recorder
+from edge.supervisor import Problems
+from edge.uplink.publisher import Publisher
+from edge.web.backend import EventsQuery, NotFound, ReadingsQuery
+
+REFRESH_S: Final = 5.0
+MEGABYTE: Final = 1_000_000
+
+
+@dataclass(slots=True, kw_only=True)
+class ConfigState:
+    """The config file as it was last read."""
+
+    path: Path
+    loaded_ms: int
+    error: str = ""
+
+
+@dataclass(slots=True)
+class _Looked:
+    """What the refresh loop found."""
+
+    oldest_ms: dict[str, int | None] = field(default_factory=dict)
+    bytes: int = 0
+    disk_free_bytes: int = 0
+
+
+class Site:
+    """The whole of it, for those who ask.  It is the web's backend."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        config_state: ConfigState,
+        version: str,
+        clock: Clock,
+        image: Image,
+        store: Store,
+        recorder: Recorder,
+        events: EventQueue,
+        poller: Poller,
+        publisher: Publisher | None,
+        problems: Problems,
+    ) -> None:
+        self.config = config
+        self.config_state = config_state
+        self.publisher = publisher
+        self._version = version
+        self._clock = clock
+        self._image = image
+        self._store = store
+        self._recorder = recorder
+        self._events = events
+        self._poller = poller
+        self._problems = problems
+        self._looked = _Looked()
+        self._failing: set[str] = set()
+        self._started_ms = clock.now_ms()
+        self._started_s = clock.monotonic_s()
+        self._written_at_start = written_bytes()
+
+    # --------------------------------------------------------------------------------------- refreshed
+
+    async def refresh(self) -> None:
+        """Keep up to date what status needs from the database and the disk, and what is wrong with devices."""
+        while True:
+            self._judge_devices()
+            self._judge_clock()
+            await self._look()
+            await self._clock.sleep(REFRESH_S)
+
+    def _judge_devices(self) -> None:
+        """A problem for every device that does not deliver."""
+        self._failing, before = set(), self._failing
+        for device in self._poller.status():
+            if device["state"] not in ("failing", "stuck", "parked"):
+                continue
+            key = f"device.{device['name']}"
+            self._failing.add(key)
+            words = f"device {device['name']} is {device['state']}: {device['last_error']}"
+            if device["state"] == "parked":
+                words += f"; then `tidewatt devices enable {device['name']}`"
+            self._problems.set(key, words, severity="warning")
+        for key in before - self._failing:
+            self._problems.clear(key)
+
+    def _judge_clock(self) -> None:
+        if self._clock.state().trusted:
+            self._problems.clear("clock")
+        else:
+            text = (
+                "the clock is not set, so times are a guess until it is; they are corrected before they leave"
+            )
+            self._problems.set("clock", text, severity="info")
+
+    async def _look(self) -> None:
+        oldest: dict[str, int | None] = {}
+        if self.publisher is not None:
+            async with self._store.read() as connection:
+                for stream, numbers in self.publisher.status()["streams"].items():
+                    found = await connection.exec_driver_sql(
+                        f"SELECT ts FROM {STREAM_TABLES[stream]} WHERE seq >= ? ORDER BY seq LIMIT 1",
+                        (numbers["first_waiting"],),
+                    )
+                    oldest[stream] = found.scalar_one_or_none() if numbers["backlog"] else None
+        path = self._store.path
+        files = [path, path.with_name(path.name + "-wal")]
+        free = shutil.disk_usage(path.parent).free
+        self._looked = _Looked(
+            oldest_ms=oldest, bytes=sum(f.stat().st_size for f in files if f.exists()), disk_free_bytes=free
+        )
+        least_mb = self.config.store.disk_free_min_mb
+        if free < least_mb * MEGABYTE:
+            self._problems.set(
+                "store.disk",
+                f"only {free / MEGABYTE:.0f} MB are free beside {path}; free some space: when the disk is full nothing"
+                " more can be stored",
+                severity="alarm",
+            )
+        else:
+            self._problems.clear("store.disk")
+
+    # ------------------------------------------------------------------------------------------ asked
+
+    def status(self) -> dict[str, Any]:
+        """The contract of `tidewatt status --json` and `/api/v1/status`."""
+        now_ms = self._clock.now_ms()
+        return {
+            "site": self.config.site.name,
+            "version": self._version,
+            "started": iso_utc(self._started_ms),
+            "uptime_s": round(self._clock.monotonic_s() - self._started_s, 1),
+            "health": self._problems.health(),
+            "problems": self._problems.texts(),
+            "clock": {
+                "state": self._clock.state().value, "now": iso_utc(now_ms), "boot_id": self._clock.boot_id,
+            },
+            "store": self._store_status(),
+            "devices": self._device_counts(),
+            "delivery": self._delivery(now_ms),
+            "config": {
+                "path": str(self.config_state.path),
+                "loaded": iso_utc(self.config_state.loaded_ms),
+                "error": self.config_state.error,
+            },
+        }  # fmt: skip
+
+    def _store_status(self) -> dict[str, Any]:
+        store, recorder = self._store, self._recorder.status()
+        return {
+            "path": str(store.path),
+            "log": str(store.log.id) if store.log else None,
+            "readings": max(0, store.heads.get("readings", 0) - store.fronts.get("readings", 1) + 1),
+            "events": max(0, store.heads.get("events", 0) - store.fronts.get("events", 1) + 1),
+            "stored_total": recorder["stored_total"],
+            "queued": recorder["queued"],
+            "dropped": recorder["dropped"],
+            "flush_interval_s": self.config.store.flush_interval_s,
+            "last_commit": None if store.last_commit_ms is None else iso_utc(store.last_commit_ms),
+            "commits_total": store.commits,
+            "bytes": self._looked.bytes,
+            "bytes_written": max(0, written_bytes() - self._written_at_start),
+            "disk_free_bytes": self._looked.disk_free_bytes,
+        }
+
+    def _device_counts(self) -> dict[str, int]:
+        counts = {"total": 0, "up": 0, "failing": 0, "parked": 0, "disabled": 0}
+        for device in self._poller.status():
+            state = "failing" if device["state"] == "stuck" else device["state"]
+            counts["total"] += 1
+            if state in counts:
+                counts[state] += 1
+        return counts
+
+    def _delivery(self, now_ms: int) -> dict[str, Any]:
+        if self.publisher is None:
+            return {
+                "enabled": False, "state": "disabled", "why": "", "broker": "", "ledger": "", "bound": False,
+                "candidate": "", "advice": "", "last_answer": None, "in_flight": 0, "streams": {},
+            }  # fmt: skip
+        delivery = self.publisher.status()
+        for stream, numbers in delivery["streams"].items():
+            oldest = self._looked.oldest_ms.get(stream) if numbers["backlog"] else None
+            age_s = None if oldest is None else max(0.0, round((now_ms - oldest) / 1000, 1))
+            numbers["oldest_unsent_age_s"] = age_s
+        return delivery
+
+    def devices(self) -> Sequence[Mapping[str, Any]]:
+        """The contract of `tidewatt devices --json` and `/api/v1/devices`."""
+        return self._poller.status()
+
+    def latest(self) -> Sequence[Reading]:
+        return list(self._image.snapshot().values())
+
+    def ready(self) -> Sequence[str]:
+        """Why it does not do its work yet."""
+        if self.config.devices and not self._poller.status():
+            return ["polling has not begun yet"]
+        return [problem.text for problem in self._problems.all() if problem.key == "store.write"]
+
+    # ---------------------------------------------------------------------------------------- history
+
+    async def series(self) -> Sequence[Mapping[str, Any]]:
+        async with self._store.read() as connection:
+            return await history.series_list(connection)
+
+    async def readings(self, query: ReadingsQuery) -> Sequence[Mapping[str, Any]]:
+        async with self._store.read() as connection:
+            try:
+                return await history.readings(
+                    connection, query.series, query.from_ms, query.to_ms, query.limit, query.resolution_s
+                )
+            except KeyError as error:
+                raise NotFound(f"there is no series {error.args[0]!r}; /api/v1/series lists them") from None
+
+    async def events(self, query: EventsQuery) -> Sequence[Mapping[str, Any]]:
+        async with self._store.read() as connection:
+            return await history.events(connection, limit=query.limit, before=query.before, kinds=query.kinds)
+
+
+def written_bytes() -> int:
+    """Bytes that this process had the kernel write to a disk, as far as /proc tells."""
+    try:
+        lines = Path("/proc/self/io").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("write_bytes:")), 0)

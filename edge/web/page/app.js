@@ -1,0 +1,84 @@
+// The page: one live stream in, everything else follows from it.
+
+import { Cards } from "./cards.js";
+import { Detail } from "./detail.js";
+import { zone } from "./format.js";
+import { showConnection, showDevices, showEvents, showStatus } from "./panels.js";
+import { Stream } from "./stream.js";
+
+const byId = (id) => document.getElementById(id);
+const cards = new Cards(byId("cards"), byId("no-values"), (series) => detail.show(series));
+const detail = new Detail(cards);
+let connection = "connecting";
+let eventsSeen = null;
+
+async function get(path) {
+  try {
+    const answer = await fetch(path);
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+async function loadDevices() {
+  const answer = await get("/api/v1/devices");
+  if (answer) placeDevices(answer.devices);
+}
+
+function placeDevices(devices) {
+  cards.place(devices);
+  showDevices(devices);
+}
+
+async function loadEvents() {
+  const answer = await get("/api/v1/events?limit=12");
+  if (answer) showEvents(answer.events);
+}
+
+function heardDevices(devices) {
+  showDevices(devices);
+  devices.forEach((device) => cards.state(device));
+  if (devices.some((device) => !cards.cards.has(device.name))) loadDevices();
+}
+
+function heardStatus(status) {
+  showStatus(status);
+  // Positions of events only grow: a new head is a new event.
+  const head = status.delivery.streams.events?.head ?? status.store.events;
+  if (head !== eventsSeen) {
+    eventsSeen = head;
+    loadEvents();
+  }
+}
+
+const hear = {
+  status: heardStatus,
+  devices: (body) => heardDevices(body.devices),
+  gone: (body) => cards.gone(body.series),
+  readings: (body) => {
+    for (const reading of body.readings) {
+      cards.put(reading);
+      if (reading.series === detail.series) detail.put(reading);
+    }
+  },
+  all: (body) => {
+    placeDevices(body.devices);
+    body.devices.flatMap((device) => device.points).filter((point) => point.quality).forEach((point) => cards.put(point));
+  },
+};
+
+const stream = new Stream({
+  message: (kind, body) => hear[kind](body),
+  state: (state, since) => {
+    if (state === "live" && connection === "lost") cards.refill();
+    if (state !== connection) showConnection(state, since);
+    connection = state;
+  },
+});
+
+byId("zone").textContent = zone();
+setInterval(() => cards.tick(), 1000);
+await loadDevices();
+stream.open();
+detail.fromAddress();

@@ -1,0 +1,344 @@
+"""A site with behaviour for the page and the API: 25 series, a dead device, a bad and an estimated value.
+
+Everything follows from the clock, so two looks at the same time see the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from drivers.base import Quality
+from edge.clock import Clock, iso_utc
+from edge.image import Reading
+from edge.web.backend import EventsQuery, NotFound, ReadingsQuery
+
+DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
+STEP_MS: Final = 5000
+
+#: device -> (driver, bus, interval_s, {point: (unit, decimals, mean, swing)})
+SITE: Final[dict[str, tuple[str, str, float, dict[str, tuple[str, int, float, float]]]]] = {
+    "tank": (
+        "sim",
+        "",
+        5.0,
+        {
+            "temperature": ("°C", 2, 25.3, 0.6),
+            "ph": ("", 2, 8.15, 0.12),
+            "salinity": ("ppt", 1, 35.0, 0.2),
+            "water_level": ("mm", 0, 412.0, 9.0),
+            "orp": ("mV", 0, 380.0, 25.0),
+        },
+    ),
+    "sump": ("sim", "", 5.0, {"temperature": ("°C", 2, 25.1, 0.5), "water_level": ("mm", 0, 188.0, 22.0)}),
+    "room": ("iio", "dht11@4", 30.0, {"temperature": ("°C", 1, 22.4, 2.5), "humidity": ("%", 0, 58.0, 8.0)}),
+    "roof": (
+        "sim",
+        "",
+        5.0,
+        {
+            "solar_power": ("W", 0, 1400.0, 1900.0),
+            "irradiance": ("W/m²", 0, 380.0, 500.0),
+            "panel_temperature": ("°C", 1, 31.0, 14.0),
+        },
+    ),
+    "house": (
+        "sim",
+        "",
+        5.0,
+        {
+            "load": ("W", 0, 640.0, 380.0),
+            "voltage": ("V", 1, 231.0, 3.0),
+            "frequency": ("Hz", 2, 50.0, 0.03),
+            "energy_imported": ("kWh", 3, 18234.512, 0.0),
+        },
+    ),
+    "host": (
+        "host",
+        "",
+        10.0,
+        {
+            "cpu_temperature": ("°C", 1, 48.0, 6.0),
+            "load_1min": ("", 2, 0.4, 0.4),
+            "memory_used": ("%", 1, 38.0, 2.0),
+            "disk_used": ("%", 1, 21.3, 0.0),
+            "disk_free": ("B", 0, 2.31e10, 1e7),
+            "network_received": ("B/s", 0, 5200.0, 4800.0),
+            "network_sent": ("B/s", 0, 18200.0, 9000.0),
+        },
+    ),
+    "return_probe": ("ds18b20", "w1", 10.0, {"temperature": ("°C", 3, 25.2, 0.4)}),
+    "cabinet": ("hwmon", "", 60.0, {"temperature": ("°C", 1, 29.0, 3.0)}),
+}
+ERROR: Final = (
+    "28-0316a2795b51 does not answer; check its wiring and the 4.7 kΩ pull-up between data and 3.3 V"
+)
+PROBLEMS: Final = (
+    f"device return_probe is failing: {ERROR}",
+    "series sump.water_level is bad (above-range); look at the probe, or correct its `high` in the config",
+)
+FAILING: Final = "return_probe"
+
+
+class FakeSite:
+    """A `Backend`.  What a test may bend stands in public attributes."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.began_ms = clock.now_ms()
+        self.began_s = clock.monotonic_s()
+        self.problems: list[str] = list(PROBLEMS)
+        self.not_ready: list[str] = []
+        self.delivery: dict[str, Any] = {
+            "state": "connected",
+            "bound": True,
+            "ledger": "tw1-9c2f41d07be35a68",
+            "advice": "",
+            "backlog": 1234,
+        }
+        self.clock_state = "synced"
+        self.more_events: list[dict[str, Any]] = []
+        self.last_error = ERROR
+        self.overrides: dict[str, float] = {}
+        self._latest: dict[str, Reading] = {}
+
+    def value(self, series: str, ts_ms: int) -> float:
+        """What a series was at a time: a day's wave with a smaller, quicker one on it."""
+        device, _, point = series.partition(".")
+        _, decimals, mean, swing = SITE[device][3][point]
+        seed = sum(map(ord, series))
+        day = math.sin(2 * math.pi * (ts_ms / DAY_MS + seed / 17))
+        quick = math.sin(2 * math.pi * (ts_ms / 1_500_000 + seed / 7)) + 0.4 * math.sin(ts_ms / 37_000 + seed)
+        value = mean + swing * (0.7 * day + 0.3 * quick)
+        if point in ("solar_power", "irradiance", "load_1min", "network_received"):
+            value = max(0.0, value)
+        if point == "energy_imported":
+            value = mean + ts_ms % (30 * DAY_MS) / HOUR_MS * 0.64
+        return round(value, decimals)
+
+    def latest(self) -> Sequence[Reading]:
+        now_ms = self.clock.now_ms()
+        for device, (_, _, interval_s, points) in SITE.items():
+            if device == FAILING:
+                continue
+            due_ms = now_ms - now_ms % round(interval_s * 1000)
+            for point, (unit, decimals, _, _) in points.items():
+                series = f"{device}.{point}"
+                before = self._latest.get(series)
+                if before is None or before.ts_ms != due_ms or series in self.overrides:
+                    self._latest[series] = self._reading(series, unit, decimals, due_ms)
+        return list(self._latest.values())
+
+    def _reading(self, series: str, unit: str, decimals: int, ts_ms: int) -> Reading:
+        quality, reason = Quality.GOOD, ""
+        if series == "sump.water_level":
+            quality, reason = Quality.BAD, "above-range"
+        elif series == "room.humidity":
+            quality, reason = Quality.ESTIMATED, "fallback"
+        return Reading(
+            series=series,
+            unit=unit,
+            decimals=decimals,
+            ts_ms=ts_ms,
+            quality=quality,
+            reason=reason,
+            monotonic_s=self.clock.monotonic_s() - (self.clock.now_ms() - ts_ms) / 1000,
+            value=self.overrides.get(series, self.value(series, ts_ms)),
+        )
+
+    def devices(self) -> Sequence[Mapping[str, Any]]:
+        latest = {reading.series: reading for reading in self.latest()}
+        return [
+            self._device(
+                name,
+                about,
+                [self._point(f"{name}.{point}", about[3][point][0], latest) for point in about[3]],
+            )
+            for name, about in SITE.items()
+        ]
+
+    def _device(
+        self, name: str, about: tuple[str, str, float, Any], points: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        driver, bus, interval_s, _ = about
+        failing = name == FAILING
+        polls = round((self.clock.monotonic_s() - self.began_s) / interval_s) + 17_000
+        return {
+            "name": name,
+            "driver": driver,
+            "bus": bus,
+            "state": "failing" if failing else "up",
+            "interval_s": interval_s,
+            "points": points,
+            "polls": polls,
+            "errors": 42 if failing else 0,
+            "late": 0,
+            "last_error": self.last_error if failing else "",
+            "last_error_at": iso_utc(self.clock.now_ms() - 9000) if failing else None,
+            "next_retry_s": 51.0 if failing else None,
+        }
+
+    def _point(self, series: str, unit: str, latest: Mapping[str, Reading]) -> dict[str, Any]:
+        reading = latest.get(series)
+        if reading is None:
+            return {
+                "series": series,
+                "unit": unit,
+                "value": None,
+                "quality": None,
+                "reason": "",
+                "ts": None,
+                "age_s": None,
+            }
+        return {
+            "series": series,
+            "unit": unit,
+            "value": reading.value,
+            "quality": reading.quality.label,
+            "reason": reading.reason,
+            "ts": iso_utc(reading.ts_ms),
+            "age_s": max(0.0, self.clock.monotonic_s() - reading.monotonic_s),
+        }
+
+    def ready(self) -> Sequence[str]:
+        return self.not_ready
+
+    def status(self) -> Mapping[str, Any]:
+        now_ms = self.clock.now_ms()
+        uptime_s = self.clock.monotonic_s() - self.began_s
+        stored = 845_310 + round(uptime_s * 4)
+        backlog = self.delivery["backlog"]
+        events = 57 + len(self.more_events)
+        return {
+            "site": "reef-1",
+            "version": "0.1.0",
+            "started": iso_utc(self.began_ms),
+            "uptime_s": uptime_s,
+            "health": "degraded" if self.problems else "ok",
+            "problems": self.problems,
+            "clock": {"state": self.clock_state, "now": iso_utc(now_ms), "boot_id": "6b1f6c0e"},
+            "store": {
+                "path": "/var/lib/tidewatt/tidewatt.db",
+                "log": "1873402934719283",
+                "readings": 691_200,
+                "events": events,
+                "stored_total": stored,
+                "queued": 12,
+                "dropped": {"queue-full": 0},
+                "flush_interval_s": 5.0,
+                "last_commit": iso_utc(now_ms - 2000),
+                "bytes": 61_400_000,
+                "bytes_written": 70_200_000,
+                "disk_free_bytes": 23_100_000_000,
+                "commits_total": 4711,
+            },
+            "devices": {"total": 8, "up": 7, "failing": 1, "parked": 0, "disabled": 0},
+            "delivery": {
+                "enabled": self.delivery["state"] != "disabled",
+                "state": self.delivery["state"],
+                "broker": "localhost:1883",
+                "ledger": self.delivery["ledger"],
+                "bound": self.delivery["bound"],
+                "candidate": "tw1-9c2f41d07be35a68",
+                "advice": self.delivery["advice"],
+                "last_answer": iso_utc(now_ms - 1500),
+                "in_flight": 1,
+                "batches_sent": 812,
+                "bytes_sent": 5_120_000,
+                "streams": {
+                    "readings": _stream(stored, backlog),
+                    "events": _stream(events, 0),
+                    "meta": _stream(31, 0),
+                },
+            },
+            "config": {"path": "/boot/firmware/tidewatt.toml", "loaded": iso_utc(self.began_ms), "error": ""},
+        }
+
+    async def series(self) -> Sequence[Mapping[str, Any]]:
+        latest = {reading.series: reading for reading in self.latest()}
+        return [
+            {
+                "name": name,
+                "unit": reading.unit,
+                "decimals": reading.decimals,
+                "n": 34_560,
+                "first": iso_utc(reading.ts_ms - 2 * DAY_MS),
+                "last": iso_utc(reading.ts_ms),
+                "value": reading.value,
+                "quality": reading.quality.label,
+                "ts": iso_utc(reading.ts_ms),
+            }
+            for name, reading in sorted(latest.items())
+        ]
+
+    async def readings(self, query: ReadingsQuery) -> Sequence[Mapping[str, Any]]:
+        return [self._history(series, query) for series in query.series]
+
+    def _history(self, series: str, query: ReadingsQuery) -> dict[str, Any]:
+        device, _, point = series.partition(".")
+        if point not in SITE.get(device, ("", "", 0, {}))[3]:
+            raise NotFound(f"there is no series {series}; /api/v1/series lists them")
+        step_ms = query.resolution_s * 1000 or STEP_MS
+        to_ms = min(query.to_ms, self.clock.now_ms() + 1)
+        first_ms = max(query.from_ms, to_ms - step_ms * query.limit)
+        times = range(-(-first_ms // step_ms) * step_ms, to_ms, step_ms)
+        means = bool(query.resolution_s)
+        rows = (
+            []
+            if device == FAILING
+            else [self._row(series, ts_ms, means) for ts_ms in times if not _dark(ts_ms)]
+        )
+        return {"series": series, "unit": SITE[device][3][point][0], "readings": rows[-query.limit :]}
+
+    def _row(self, series: str, ts_ms: int, means: bool) -> dict[str, Any]:
+        value = self.value(series, ts_ms)
+        row = {"ts": iso_utc(ts_ms), "value": value, "quality": "good"}
+        if means:
+            width = SITE[series.partition(".")[0]][3][series.partition(".")[2]][3] * 0.12
+            return {**row, "n": 12, "min": value - width, "max": value + width}
+        if series == "tank.temperature" and ts_ms // STEP_MS % 200 == 0:
+            return {**row, "quality": "bad", "reason": "spike", "clock": "synced", "seq": ts_ms // STEP_MS}
+        return {**row, "reason": "", "clock": "synced", "seq": ts_ms // STEP_MS}
+
+    async def events(self, query: EventsQuery) -> Sequence[Mapping[str, Any]]:
+        told: list[tuple[str, str, str, dict[str, Any]]] = [
+            ("started", "", "info", {"version": "0.1.0"}),
+            ("clock-trusted", "", "info", {"state": "synced", "offset_ms": 412}),
+            ("ledger-bound", "tw1-9c2f41d07be35a68", "info", {"who": "config"}),
+            ("device-failed", "return_probe", "warning", {"error": ERROR}),
+            ("device-recovered", "room", "info", {"after_s": 62}),
+            ("readings-dropped", "", "alarm", {"reason": "queue-full", "n": 120}),
+        ]
+        found: list[dict[str, Any]] = [
+            {
+                "seq": number,
+                "ts": iso_utc(self.began_ms - (60 - number) * 900_000),
+                "kind": kind,
+                "subject": subject,
+                "severity": severity,
+                "body": body,
+            }
+            for number, (kind, subject, severity, body) in enumerate(told, start=52)
+        ]
+        found = [*found, *self.more_events]
+        wanted = [event for event in found if not query.kinds or event["kind"] in query.kinds]
+        wanted = [event for event in wanted if query.before is None or event["seq"] < query.before]
+        return wanted[::-1][: query.limit]
+
+
+def _stream(head: int, backlog: int) -> dict[str, Any]:
+    return {
+        "head": head,
+        "settled": head - backlog,
+        "backlog": backlog,
+        "holes": 0,
+        "refused": 0,
+        "oldest_unsent_age_s": 184.0 if backlog else None,
+    }
+
+
+def _dark(ts_ms: int) -> bool:
+    """An outage of 40 minutes each day, so that charts show a gap."""
+    return 9 * HOUR_MS < ts_ms % DAY_MS < 9 * HOUR_MS + 2_400_000
