@@ -1,0 +1,1 @@
+"""The local database: open, write(), read(), and everything that lives in it."""

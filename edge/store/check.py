@@ -1,0 +1,59 @@
+"""After an unclean stop: is the database sound?  Looked at in the background, by a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import anyio
+import structlog
+
+from edge.store.database import Store
+from edge.supervisor import Problems
+
+PROBLEM: Final = "store.damaged"
+FAULTS_SHOWN_MAX: Final = 5
+SCRIPT: Final = f"""
+import os, sqlite3, sys
+os.nice(19)
+connection = sqlite3.connect(sys.argv[1], timeout=30)
+connection.execute("PRAGMA query_only = ON")
+try:
+    found = [row[0] for row in connection.execute("PRAGMA quick_check({FAULTS_SHOWN_MAX})")]
+except sqlite3.DatabaseError as error:
+    found = [str(error)]
+print("\\n".join(line for line in found if line != "ok"))
+"""
+
+logger = structlog.get_logger("store")
+
+PutEvent = Callable[[str, str, str, dict[str, Any]], None]
+
+
+async def quick_check(store: Store, problems: Problems, put_event: PutEvent) -> list[str]:
+    """SQLite's `quick_check` of the open database; returns its faults, none when it is sound.
+
+    A damaged one is an alarm and an event; the daemon goes on with it, for part of it can still be used.
+    """
+    command = [sys.executable, "-I", "-S", "-c", SCRIPT, str(store.path)]
+    done = await anyio.run_process(command, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        logger.warning("the database could not be checked", why=words)
+        return []
+    faults = [line for line in done.stdout.decode(errors="replace").splitlines() if line]
+    if not faults:
+        logger.info("the database is sound after an unclean stop", path=str(store.path))
+        problems.clear(PROBLEM)
+        return []
+    logger.error("the database is damaged", path=str(store.path), faults=faults)
+    put_event("store-damaged", str(store.path), "alarm", {"faults": faults})
+    problems.set(
+        PROBLEM,
+        f"the database {store.path} is damaged ({faults[0]}); when its records are delivered, stop the daemon"
+        " and move the file away, or put a backup in its place",
+        severity="alarm",
+    )
+    return faults

@@ -1,0 +1,260 @@
+"""Rows of the log gathered into hourly blocks, in a process of its own at the lowest priority.
+
+`python -m edge.store.gather DATABASE LAST BEFORE_MS` reads what is not blocked yet, up to position LAST, and
+writes frames to standard output.  It changes nothing: the daemon writes the frames in one transaction (see
+blocks.py).  Standard library only, so that the process is small and soon there.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import struct
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import BinaryIO, Final, TypeAlias
+
+from edge.store.codec import CLOCKS, HOUR_MS, BlockError, Sample, Stats, Traits, decode, encode, stats
+
+ROWS_PER_PASS_MAX: Final = 500_000
+BLOCKS_PER_PASS_MAX: Final = 5_000
+FETCH_ROWS: Final = 2_000
+
+# ------------------------------------------------------------------------------------------------ logs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogTime:
+    """How a log's times are corrected; `offset_ms` is None while that is not known."""
+
+    begin: int
+    offset_ms: int | None
+    clock: int
+
+
+class LogTimes:
+    """Position in a stream -> the log it belongs to."""
+
+    def __init__(self, logs: Sequence[LogTime]) -> None:
+        self._logs = logs
+        self._begins = [log.begin for log in logs]
+
+    @classmethod
+    def load(cls, connection: sqlite3.Connection, stream: str) -> LogTimes:
+        rows = connection.execute(
+            "SELECT s.begin, l.offset_ms, l.clock, l.estimated FROM log_stream s JOIN log l ON l.id = s.log"
+            " WHERE s.stream = ? ORDER BY l.id",
+            (stream,),
+        )
+        return cls(
+            [
+                LogTime(begin=begin, offset_ms=offset, clock=clock_worth(state, offset, bool(estimated)))
+                for begin, offset, state, estimated in rows
+            ]
+        )
+
+    def at(self, seq: int) -> LogTime:
+        """The log that a position belongs to."""
+        at = bisect_right(self._begins, seq) - 1
+        return self._logs[at] if at >= 0 else LogTime(begin=0, offset_ms=0, clock=CLOCKS.index("unknown"))
+
+    def first_unknown(self) -> int | None:
+        """The first position whose time is not known yet."""
+        for i, log in enumerate(self._logs):
+            empty = i + 1 < len(self._logs) and self._logs[i + 1].begin == log.begin
+            if log.offset_ms is None and not empty:
+                return log.begin
+        return None
+
+    def spans(self, after: int, last: int) -> Iterator[tuple[int, int, LogTime]]:
+        """(first, last, log) of each log's part of `after+1..last`."""
+        at = after + 1
+        while at <= last:
+            i = bisect_right(self._begins, at)
+            end = min(last, self._begins[i] - 1) if i < len(self._begins) else last
+            yield at, end, self.at(at)
+            at = end + 1
+
+
+def clock_worth(state: str, offset_ms: int | None, estimated: bool) -> int:
+    """Index into CLOCKS."""
+    if state != "unknown":
+        return CLOCKS.index(state)
+    if offset_ms is None:
+        return CLOCKS.index("unknown")
+    return CLOCKS.index("estimated" if estimated else "corrected")
+
+
+# ------------------------------------------------------------------------------------------- gathering
+
+READ: Final = (
+    "SELECT seq, series, ts, value, quality, reason, span_s, calibration FROM reading"
+    " WHERE seq BETWEEN ? AND ? ORDER BY seq"
+)
+FRAME: Final = struct.Struct("<qqqBddddI")
+END: Final = struct.Struct("<q")
+Key: TypeAlias = tuple[int, int]
+
+
+class Column:
+    """Samples of one block, compact: 16 bytes a sample while nothing about them changes."""
+
+    __slots__ = ("runs", "times", "values")
+
+    def __init__(self) -> None:
+        self.times = array("q")
+        self.values = array("d")
+        self.runs: list[tuple[int, Traits]] = []
+
+    def add(self, ts_ms: int, value: float | None, traits: Traits) -> None:
+        if not self.runs or self.runs[-1][1] != traits:
+            self.runs.append((len(self.times), traits))
+        self.times.append(ts_ms)
+        self.values.append(math.nan if value is None else value)
+
+    def samples(self) -> list[Sample]:
+        """Its samples in the order they came."""
+        ends = [at for at, _ in self.runs[1:]] + [len(self.times)]
+        return [
+            Sample(self.times[i], None if math.isnan(self.values[i]) else self.values[i], *traits)
+            for (at, traits), end in zip(self.runs, ends, strict=True)
+            for i in range(at, end)
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    series: int
+    hour: int
+    stats: Stats
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """A pass over the log: `last` is the last position that stands in `columns` or in a block."""
+
+    columns: dict[Key, Column]
+    last: int
+
+
+def gather(connection: sqlite3.Connection, after: int, last: int, before_ms: int) -> Gathered:
+    """Samples of the rows after `after`, up to the last row of an hour that ended by `before_ms`.
+
+    It stops before a log whose times are not known, and at the limits of a pass.
+    """
+    times = LogTimes.load(connection, "readings")
+    unknown = times.first_unknown()
+    if unknown is not None:
+        last = min(last, unknown - 1)
+    end = min(_last_ended(connection, times, after, last, before_ms), after + ROWS_PER_PASS_MAX)
+    columns: dict[Key, Column] = {}
+    done = after
+    for first, until, log in times.spans(after, end):
+        done = _gather_log(connection, columns, first, until, log)
+        if done < until:
+            break
+    return Gathered(columns=columns, last=done)
+
+
+def _gather_log(
+    connection: sqlite3.Connection, columns: dict[Key, Column], first: int, until: int, log: LogTime
+) -> int:
+    cursor = connection.execute(READ, (first, until))
+    offset, clock = log.offset_ms or 0, log.clock
+    while rows := cursor.fetchmany(FETCH_ROWS):
+        for _, series, ts, value, quality, reason, span_s, calibration in rows:
+            corrected = ts + offset
+            key = (series, corrected // HOUR_MS)
+            column = columns.get(key)
+            if column is None:
+                column = columns[key] = Column()
+            column.add(corrected, value, (quality, reason or "", span_s or 0, calibration or 0, clock))
+        if len(columns) >= BLOCKS_PER_PASS_MAX:
+            return int(rows[-1][0])
+    return until
+
+
+def _last_ended(
+    connection: sqlite3.Connection, times: LogTimes, after: int, last: int, before_ms: int
+) -> int:
+    """The last position whose hour has ended; rows before it go into blocks whatever time they claim."""
+    for first, until, log in reversed(list(times.spans(after, last))):
+        found = connection.execute(
+            "SELECT seq FROM reading WHERE seq BETWEEN ? AND ? AND ts < ? ORDER BY seq DESC LIMIT 1",
+            (first, until, before_ms - (log.offset_ms or 0)),
+        ).fetchone()
+        if found is not None:
+            return int(found[0])
+    return after
+
+
+def build(connection: sqlite3.Connection, columns: dict[Key, Column]) -> Iterator[Block]:
+    """Each column as a block, merged with the one that is there already."""
+    for key in sorted(columns):
+        samples = columns.pop(key).samples()
+        row = connection.execute("SELECT data FROM block WHERE series = ? AND hour = ?", key).fetchone()
+        if row is not None:
+            samples = decode(row[0]) + samples
+        samples.sort(key=itemgetter(0))
+        yield Block(series=key[0], hour=key[1], stats=stats(samples), data=encode(samples))
+
+
+# ---------------------------------------------------------------------------------------------- frames
+
+
+def write_frame(out: BinaryIO, block: Block) -> None:
+    s = block.stats
+    out.write(
+        FRAME.pack(
+            block.series, block.hour, s.n, s.n > 0, s.min or 0.0, s.max or 0.0, s.mean or 0.0, s.last or 0.0,
+            len(block.data),
+        )
+    )  # fmt: skip
+    out.write(block.data)
+
+
+def read_frames(raw: bytes) -> tuple[int, list[Block]]:
+    """(last position that stands in blocks now, blocks).  Raises BlockError."""
+    blocks, at = [], END.size
+    try:
+        (last,) = END.unpack_from(raw)
+        while at < len(raw):
+            series, hour, n, has, low, high, mean, newest, length = FRAME.unpack_from(raw, at)
+            at += FRAME.size
+            data = raw[at : at + length]
+            if len(data) != length:
+                raise BlockError("a frame is cut off")
+            at += length
+            found = Stats(n=n, min=low, max=high, mean=mean, last=newest) if has else stats(())
+            blocks.append(Block(series=series, hour=hour, stats=found, data=data))
+    except struct.error as error:
+        raise BlockError(f"frames cannot be read: {error}") from error
+    return last, blocks
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The child process: frames to standard output, at the lowest priority."""
+    path, last, before_ms = arguments
+    os.nice(19)
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=5.0)) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("BEGIN")
+        row = connection.execute("SELECT value FROM progress WHERE name = 'blocked'").fetchone()
+        gathered = gather(connection, row[0] if row else 0, int(last), int(before_ms))
+        out = sys.stdout.buffer
+        out.write(END.pack(gathered.last))
+        for block in build(connection, gathered.columns):
+            write_frame(out, block)
+        out.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,528 @@
+"""What was recorded, for people: hourly blocks and, behind them, the newest end of the log.
+
+The questions are plain SQLite and run in a thread beside the loop, on a connection of their own.  Times are
+corrected by what is known of the log that they were written in.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import chain, groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import anyio
+import anyio.to_thread
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from drivers.base import Quality
+from edge.clock import iso_utc
+from edge.store.codec import CLOCKS, HOUR_MS, Sample, decode, first_ms, stats
+from edge.store.gather import LogTimes
+
+BUSY_TIMEOUT_S: Final = 5.0
+CLOCK_LABELS: Final = {"synced": "synced", "holdover": "holdover", "corrected": "holdover"}
+"""What is shown of CLOCKS; everything else is "unknown"."""
+NEAR_ROWS: Final = 10_000
+QUALITY_LABELS: Final = {quality.value: quality.label for quality in Quality}
+TAIL: Final = "SELECT series, seq, ts, value, quality, reason, span_s, calibration FROM reading WHERE seq > ?"
+EVENTS: Final = "SELECT seq, ts, kind, subject, severity, body FROM event"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesInfo:
+    """A series that has history.  `newest` is its last reading."""
+
+    name: str
+    unit: str
+    decimals: int
+    first_ms: int | None
+    newest: Sample | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """The values of one interval that are not bad; `ts_ms` is its beginning."""
+
+    ts_ms: int
+    n: int
+    min: float | None
+    max: float | None
+    mean: float | None
+    last: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A piece of one series' history, oldest first: readings, or buckets where a resolution was asked for."""
+
+    name: str
+    unit: str
+    samples: Sequence[Sample] = ()
+    buckets: Sequence[Bucket] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    seq: int
+    ts_ms: int
+    kind: str
+    subject: str
+    severity: str
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[History]:
+    """History of a database file, read-only, whether or not a daemon runs.  Raises sqlite3.Error."""
+    with closing(_connect(path)) as connection:
+        yield History(connection)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    address = path.absolute().as_uri()
+    try:
+        return _try(f"{address}?mode=ro")
+    except sqlite3.OperationalError:
+        # Without the right to write beside the file WAL cannot be read, unless nobody else can be writing.
+        if path.with_name(path.name + "-wal").exists() or not path.exists():
+            raise
+        return _try(f"{address}?immutable=1")
+
+
+def _try(address: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA cache_size = -1000")
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+class History:
+    """Questions about what was recorded, each on a snapshot of its own."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    # ---------------------------------------------------------------------------------------- series
+
+    def series(self) -> list[SeriesInfo]:
+        """Every series, by name; of those that changed their unit the newest form."""
+        with self._snapshot() as db:
+            blocked = _blocked(db)
+            newest = self._newest_in_tail(blocked)
+            rows = db.execute("SELECT id, name, unit, decimals FROM series ORDER BY id").fetchall()
+            ids: dict[str, list[int]] = {}
+            for id_, name, _, _ in rows:
+                ids.setdefault(name, []).append(id_)
+            current = {name: (unit, decimals) for _, name, unit, decimals in rows}
+            found = []
+            oldest: dict[int, int] | None = None
+            for name in sorted(current):
+                samples = [newest.get(id_) or self._newest_in_block(id_) for id_ in ids[name]]
+                last = max(filter(None, samples), key=attrgetter("ts_ms"), default=None)
+                firsts = [ms for id_ in ids[name] if (ms := self._first_ms(id_)) is not None]
+                if not firsts:
+                    oldest = self._oldest_in_tail(blocked) if oldest is None else oldest
+                    firsts = [oldest[id_] for id_ in ids[name] if id_ in oldest]
+                first = min(firsts, default=None)
+                unit, decimals = current[name]
+                found.append(SeriesInfo(name=name, unit=unit, decimals=decimals, first_ms=first, newest=last))
+            return found
+
+    def _oldest_in_tail(self, blocked: int) -> dict[int, int]:
+        """Time of each series' first reading that does not stand in blocks yet."""
+        db = self._connection
+        times = LogTimes.load(db, "readings")
+        firsts = db.execute("SELECT series, min(seq) FROM reading WHERE seq > ? GROUP BY series", (blocked,))
+        rows = [db.execute(f"{TAIL} ORDER BY seq LIMIT 1", (seq - 1,)).fetchone() for _, seq in firsts]
+        return {row[0]: _sample(times, row[1:]).ts_ms for row in rows}
+
+    def _newest_in_tail(self, blocked: int) -> dict[int, Sample]:
+        """Most series stand among the last rows; only for the others is the whole tail looked through."""
+        db = self._connection
+        times = LogTimes.load(db, "readings")
+        (head,) = db.execute("SELECT coalesce(max(seq), 0) FROM reading").fetchone()
+        near = max(blocked, head - NEAR_ROWS)
+        found: dict[int, Sample] = {}
+        for row in db.execute(f"{TAIL} ORDER BY seq DESC", (near,)):
+            if row[0] not in found:
+                found[row[0]] = _sample(times, row[1:])
+        marks = ",".join("?" * len(found))
+        last = (
+            f"SELECT max(seq) FROM reading WHERE seq > ? AND seq <= ? AND series NOT IN ({marks})"
+            " GROUP BY series"
+        )
+        for (seq,) in db.execute(last, (blocked, near, *found)).fetchall():
+            row = db.execute(f"{TAIL} ORDER BY seq LIMIT 1", (seq - 1,)).fetchone()
+            found[row[0]] = _sample(times, row[1:])
+        return found
+
+    def _newest_in_block(self, series: int) -> Sample | None:
+        row = self._connection.execute(
+            "SELECT data FROM block WHERE series = ? ORDER BY hour DESC LIMIT 1", (series,)
+        ).fetchone()
+        return None if row is None else decode(row[0])[-1]
+
+    def _first_ms(self, series: int) -> int | None:
+        row = self._connection.execute(
+            "SELECT data FROM block WHERE series = ? ORDER BY hour LIMIT 1", (series,)
+        ).fetchone()
+        return None if row is None else first_ms(row[0])
+
+    # -------------------------------------------------------------------------------------- readings
+
+    def readings(
+        self, names: Sequence[str], from_ms: int, to_ms: int, limit: int, resolution_s: int = 0
+    ) -> list[Piece]:
+        """The newest `limit` readings (or buckets of `resolution_s`) of each series in from <= t < to.
+
+        Oldest first; a series that changed its unit comes in a piece for each.  Raises KeyError with a name
+        that is not known.
+        """
+        with self._snapshot() as db:
+            pieces: list[tuple[str, str, list[int]]] = []
+            for name in names:
+                pieces += [(name, unit, ids) for unit, ids in _ids_by_unit(db, name).items()]
+            tail = self._tail([id_ for _, _, ids in pieces for id_ in ids], from_ms, to_ms)
+            found = []
+            for name, unit, ids in pieces:
+                if resolution_s:
+                    buckets = self._buckets(ids, tail, from_ms, to_ms, limit, resolution_s * 1000)
+                    found.append(Piece(name=name, unit=unit, buckets=buckets))
+                else:
+                    samples = self._samples(ids, tail, from_ms, to_ms, limit)
+                    found.append(Piece(name=name, unit=unit, samples=samples))
+            newest = {piece.name: piece for piece in found}
+            return [piece for piece in found if piece.samples or piece.buckets or piece is newest[piece.name]]
+
+    def _tail(self, ids: Sequence[int], from_ms: int, to_ms: int) -> dict[int, list[Sample]]:
+        """What is not in blocks yet: one pass over the end of the log, for it has no index."""
+        db = self._connection
+        times = LogTimes.load(db, "readings")
+        found: dict[int, list[Sample]] = {id_: [] for id_ in ids}
+        marks = ",".join("?" * len(found))
+        query = f"{TAIL} AND series IN ({marks}) ORDER BY seq"
+        rows = db.execute(query, (_blocked(db), *found))
+        for row in rows:
+            sample = _sample(times, row[1:])
+            if from_ms <= sample.ts_ms < to_ms:
+                found[row[0]].append(sample)
+        for samples in found.values():
+            samples.sort(key=attrgetter("ts_ms"))
+        return found
+
+    def _samples(
+        self, ids: Sequence[int], tail: Mapping[int, list[Sample]], from_ms: int, to_ms: int, limit: int
+    ) -> list[Sample]:
+        """Newest blocks first, until there are enough; a tail's rows may lie anywhere among them."""
+        newest: list[Sample] = []
+        for id_ in ids:
+            behind = tail[id_]
+            enough: list[Sample] = []
+            for _, data in self._blocks(id_, from_ms, to_ms):
+                enough += [s for s in decode(data) if from_ms <= s.ts_ms < to_ms]
+                if len(enough) >= limit:
+                    break
+            newest += heapq.nlargest(limit, enough + behind, key=attrgetter("ts_ms"))
+        newest.sort(key=attrgetter("ts_ms"))
+        return newest[-limit:]
+
+    def _blocks(self, series: int, from_ms: int, to_ms: int) -> Iterator[tuple[int, bytes]]:
+        """(hour, data), the newest first."""
+        yield from self._connection.execute(
+            "SELECT hour, data FROM block WHERE series = ? AND hour BETWEEN ? AND ? ORDER BY hour DESC",
+            (series, from_ms // HOUR_MS, (to_ms - 1) // HOUR_MS),
+        )
+
+    # --------------------------------------------------------------------------------------- buckets
+
+    def _buckets(
+        self,
+        ids: Sequence[int],
+        tail: Mapping[int, list[Sample]],
+        from_ms: int,
+        to_ms: int,
+        limit: int,
+        width_ms: int,
+    ) -> list[Bucket]:
+        """The newest `limit` buckets, aligned to UTC."""
+        parts: dict[int, list[Bucket]] = {}
+        for id_ in ids:
+            own: set[int] = set()
+            for part in chain(
+                _divided(tail[id_], min(width_ms, HOUR_MS)), self._block_parts(id_, from_ms, to_ms, width_ms)
+            ):
+                start = part.ts_ms // width_ms * width_ms
+                own.add(start)
+                if len(own) > limit:
+                    break
+                parts.setdefault(start, []).append(part)
+        return [_merged(start, parts[start]) for start in sorted(parts)[-limit:]]
+
+    def _block_parts(self, series: int, from_ms: int, to_ms: int, width_ms: int) -> Iterator[Bucket]:
+        """Pieces of buckets, the newest hour first.  A whole hour inside a bucket need not be unpacked."""
+        if width_ms % HOUR_MS:
+            for _, data in self._blocks(series, from_ms, to_ms):
+                yield from _divided([s for s in decode(data) if from_ms <= s.ts_ms < to_ms], width_ms)
+            return
+        rows = self._connection.execute(
+            "SELECT hour, n, min, max, mean, last FROM block WHERE series = ? AND hour BETWEEN ? AND ?"
+            " ORDER BY hour DESC",
+            (series, from_ms // HOUR_MS, (to_ms - 1) // HOUR_MS),
+        )
+        for hour, n, low, high, mean, last in rows:
+            if from_ms <= hour * HOUR_MS and (hour + 1) * HOUR_MS <= to_ms:
+                yield Bucket(ts_ms=hour * HOUR_MS, n=n, min=low, max=high, mean=mean, last=last)
+            else:
+                inside = [s for s in self._block(series, hour) if from_ms <= s.ts_ms < to_ms]
+                yield from _divided(inside, HOUR_MS)
+
+    def _block(self, series: int, hour: int) -> list[Sample]:
+        row = self._connection.execute(
+            "SELECT data FROM block WHERE series = ? AND hour = ?", (series, hour)
+        ).fetchone()
+        return decode(row[0])
+
+    # ---------------------------------------------------------------------------------------- events
+
+    def events(
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        kinds: Sequence[str] = (),
+        subject: str = "",
+        severities: Sequence[str] = (),
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+    ) -> list[EventRow]:
+        """Events, the newest first: before position `before`, of these kinds, from <= t < to."""
+        wheres, values = ["1"], list[Any]()
+        subjects = (subject,) if subject else ()
+        for column, wanted in (("kind", kinds), ("severity", severities), ("subject", subjects)):
+            if wanted:
+                wheres.append(f"{column} IN ({','.join('?' * len(wanted))})")
+                values += wanted
+        if before is not None:
+            wheres.append("seq < ?")
+            values.append(before)
+        with self._snapshot() as db:
+            times = LogTimes.load(db, "events")
+            found: list[EventRow] = []
+            query = f"{EVENTS} WHERE {' AND '.join(wheres)} ORDER BY seq DESC"
+            for seq, ts, kind, about, severity, body in db.execute(query, values):
+                ts_ms = ts + (times.at(seq).offset_ms or 0)
+                if (from_ms is None or ts_ms >= from_ms) and (to_ms is None or ts_ms < to_ms):
+                    found.append(
+                        EventRow(
+                            seq=seq,
+                            ts_ms=ts_ms,
+                            kind=kind,
+                            subject=about,
+                            severity=severity,
+                            body=json.loads(body),
+                        )
+                    )
+                if len(found) >= limit:
+                    break
+            return found
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("BEGIN")
+        try:
+            yield self._connection
+        finally:
+            self._connection.rollback()
+
+
+def _blocked(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT value FROM progress WHERE name = 'blocked'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _ids_by_unit(db: sqlite3.Connection, name: str) -> dict[str, list[int]]:
+    """Unit -> ids, the newest unit last.  Raises KeyError."""
+    ids: dict[str, list[int]] = {}
+    for id_, unit in db.execute("SELECT id, unit FROM series WHERE name = ? ORDER BY id", (name,)):
+        ids.setdefault(unit, []).append(id_)
+    if not ids:
+        raise KeyError(name)
+    return ids
+
+
+def _sample(times: LogTimes, row: Sequence[Any]) -> Sample:
+    """From seq, ts, value, quality, reason, span_s, calibration."""
+    seq, ts, value, quality, reason, span_s, calibration = row
+    log = times.at(seq)
+    ts_ms = ts + (log.offset_ms or 0)
+    return Sample(ts_ms, value, quality, reason or "", span_s or 0, calibration or 0, log.clock)
+
+
+def _divided(samples: Sequence[Sample], width_ms: int) -> Iterator[Bucket]:
+    """Samples in the order of their times, as buckets, the newest first."""
+    groups = [(at, list(part)) for at, part in groupby(samples, key=lambda s: s.ts_ms // width_ms)]
+    for at, part in reversed(groups):
+        start, s = at * width_ms, stats(part)
+        yield Bucket(ts_ms=start, n=s.n, min=s.min, max=s.max, mean=s.mean, last=s.last)
+
+
+def _merged(ts_ms: int, parts: Sequence[Bucket]) -> Bucket:
+    """One bucket out of its pieces."""
+    full = [part for part in sorted(parts, key=attrgetter("ts_ms")) if part.n]
+    if not full:
+        return Bucket(ts_ms=ts_ms, n=0, min=None, max=None, mean=None, last=None)
+    n = sum(part.n for part in full)
+    mean = math.fsum(part.mean * (part.n / n) for part in full if part.mean is not None)
+    low = min(part.min for part in full if part.min is not None)
+    high = max(part.max for part in full if part.max is not None)
+    return Bucket(ts_ms=ts_ms, n=n, min=low, max=high, mean=min(max(mean, low), high), last=full[-1].last)
+
+
+# ------------------------------------------------------------------------------------------- for JSON
+
+
+def series_json(found: Iterable[SeriesInfo]) -> list[dict[str, Any]]:
+    """As the API and `--json` show it."""
+    return [
+        {
+            "name": s.name, "unit": s.unit, "decimals": s.decimals,
+            "first": None if s.first_ms is None else iso_utc(s.first_ms),
+            "last": None if s.newest is None else iso_utc(s.newest.ts_ms),
+            "value": None if s.newest is None else s.newest.value,
+            "quality": None if s.newest is None else QUALITY_LABELS[s.newest.quality],
+            "ts": None if s.newest is None else iso_utc(s.newest.ts_ms),
+        }
+        for s in found
+    ]  # fmt: skip
+
+
+def readings_json(found: Iterable[Piece]) -> list[dict[str, Any]]:
+    """As the API and `--json` show it."""
+    return [
+        {
+            "series": piece.name,
+            "unit": piece.unit,
+            "readings": [*map(_sample_json, piece.samples), *map(_bucket_json, piece.buckets)],
+        }
+        for piece in found
+    ]
+
+
+def events_json(found: Iterable[EventRow]) -> list[dict[str, Any]]:
+    """As the API and `--json` show it."""
+    return [
+        {
+            "seq": e.seq, "ts": iso_utc(e.ts_ms), "kind": e.kind, "subject": e.subject,
+            "severity": e.severity, "body": e.body,
+        }
+        for e in found
+    ]  # fmt: skip
+
+
+def _sample_json(sample: Sample) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "ts": iso_utc(sample.ts_ms),
+        "value": sample.value,
+        "quality": QUALITY_LABELS[sample.quality],
+        "reason": sample.reason,
+        "clock": CLOCK_LABELS.get(CLOCKS[sample.clock], "unknown"),
+    }
+    if sample.span_s:
+        shown["span_s"] = sample.span_s
+    return shown
+
+
+def _bucket_json(bucket: Bucket) -> dict[str, Any]:
+    return {
+        "ts": iso_utc(bucket.ts_ms), "value": bucket.mean, "min": bucket.min, "max": bucket.max,
+        "n": bucket.n,
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------- for the daemon
+
+
+async def series_list(database: Path | AsyncConnection) -> list[dict[str, Any]]:
+    """Every series that has history, for JSON."""
+    return await _ask(database, lambda history: series_json(history.series()))
+
+
+async def readings(
+    database: Path | AsyncConnection,
+    names: Sequence[str],
+    from_ms: int,
+    to_ms: int,
+    limit: int,
+    resolution_s: int = 0,
+) -> list[dict[str, Any]]:
+    """`History.readings` for JSON.  Raises KeyError with a name that is not known."""
+
+    def ask(history: History) -> list[dict[str, Any]]:
+        return readings_json(history.readings(names, from_ms, to_ms, limit, resolution_s))
+
+    return await _ask(database, ask)
+
+
+async def events(
+    database: Path | AsyncConnection,
+    *,
+    limit: int,
+    before: int | None = None,
+    kinds: Sequence[str] = (),
+    subject: str = "",
+    severities: Sequence[str] = (),
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+) -> list[dict[str, Any]]:
+    """`History.events` for JSON."""
+
+    def ask(history: History) -> list[dict[str, Any]]:
+        return events_json(
+            history.events(
+                limit=limit, before=before, kinds=kinds, subject=subject, severities=severities,
+                from_ms=from_ms, to_ms=to_ms,
+            )
+        )  # fmt: skip
+
+    return await _ask(database, ask)
+
+
+async def _file_of(connection: AsyncConnection) -> Path:
+    with anyio.CancelScope(shield=True):  # a cancelled statement would cost the connection
+        files = (await connection.exec_driver_sql("PRAGMA database_list")).mappings().all()
+    return Path(str(files[0]["file"]))
+
+
+async def _ask(database: Path | AsyncConnection, question: Callable[[History], T]) -> T:
+    """Ask in a thread, on a connection of its own to the file; a cancelled question is interrupted."""
+    path = database if isinstance(database, Path) else await _file_of(database)
+    busy: list[sqlite3.Connection] = []
+
+    def work() -> T:
+        with closing(_connect(path)) as own:
+            busy.append(own)
+            return question(History(own))
+
+    try:
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+    except anyio.get_cancelled_exc_class():
+        for own in busy:
+            with suppress(sqlite3.ProgrammingError):  # it has just ended by itself
+                own.interrupt()
+        raise

@@ -1,0 +1,117 @@
+"""Logs: one run of one writer.  What a position (log, seq) holds never changes, whatever happens to the card.
+
+The first write after the database was opened begins a log; so do the first `ask` of a run, the clock becoming
+trusted, and a fork.  Older logs are never written again: a lost tail, a restored backup or a cloned card
+cannot give a position out twice.  Every log begins with the current `meta` recorded anew, deletions included:
+another copy of this file may have recorded in a greater log what was deleted here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from edge.clock import Clock
+
+STREAM_TABLES: Final[Mapping[str, str]] = {"readings": "reading", "events": "event", "meta": "meta"}
+"""Stream as it is called on the wire -> its table."""
+
+RANDOM_BITS: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """One log of this file.
+
+    begin      stream -> first position that belongs to it
+    offset_ms  what to add to its times; None while that is not known
+    estimated  no evidence for the offset ever came
+    """
+
+    id: int
+    opened_ms: int
+    boot_id: str
+    monotonic_ms: int
+    clock: str
+    offset_ms: int | None
+    estimated: bool
+    begin: Mapping[str, int]
+
+
+def new_log_id(now_ms: int, newest: int) -> int:
+    """63 bits that grow: milliseconds, at least one more than in the newest known log, then 20 random bits."""
+    return max(now_ms, (newest >> RANDOM_BITS) + 1) << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+
+
+async def heads(connection: AsyncConnection) -> dict[str, int]:
+    """Stream -> last position ever given in it, 0 for none."""
+    rows = await connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence")
+    given = {row.name: int(row.seq) for row in rows}
+    return {stream: given.get(table, 0) for stream, table in STREAM_TABLES.items()}
+
+
+async def load_logs(connection: AsyncConnection) -> list[Log]:
+    """Every log ever in this file, oldest first."""
+    begins: dict[int, dict[str, int]] = {}
+    for row in await connection.exec_driver_sql("SELECT log, stream, begin FROM log_stream"):
+        begins.setdefault(row.log, {})[row.stream] = row.begin
+    rows = await connection.exec_driver_sql(
+        "SELECT id, opened_ms, boot_id, monotonic_ms, clock, offset_ms, estimated FROM log ORDER BY id"
+    )
+    return [
+        Log(
+            id=row.id, opened_ms=row.opened_ms, boot_id=row.boot_id, monotonic_ms=row.monotonic_ms, clock=row.clock,
+            offset_ms=row.offset_ms, estimated=bool(row.estimated), begin=begins.get(row.id, {}),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+async def begin_log(connection: AsyncConnection, clock: Clock, newest: int) -> Log:
+    """Open a log inside the present transaction and record the current meta anew."""
+    state = clock.state()
+    now_ms = clock.now_ms()
+    log = Log(
+        id=new_log_id(now_ms, newest), opened_ms=now_ms, boot_id=clock.boot_id,
+        monotonic_ms=round(clock.monotonic_s() * 1000), clock=state.value, offset_ms=0 if state.trusted else None,
+        estimated=False, begin={stream: head + 1 for stream, head in (await heads(connection)).items()},
+    )  # fmt: skip
+    await connection.execute(
+        text("INSERT INTO log VALUES (:id, :opened_ms, :boot_id, :monotonic_ms, :clock, :offset_ms, 0)"),
+        {
+            "id": log.id, "opened_ms": log.opened_ms, "boot_id": log.boot_id, "monotonic_ms": log.monotonic_ms,
+            "clock": log.clock, "offset_ms": log.offset_ms,
+        },
+    )  # fmt: skip
+    await connection.execute(
+        text("INSERT INTO log_stream VALUES (:log, :stream, :begin)"),
+        [{"log": log.id, "stream": stream, "begin": begin} for stream, begin in log.begin.items()],
+    )
+    await connection.execute(
+        text(
+            "INSERT INTO meta (ts, kind, id, body) SELECT :now, kind, id, body FROM meta m"
+            " WHERE seq = (SELECT max(seq) FROM meta n WHERE n.kind = m.kind AND n.id = m.id)"
+            " ORDER BY seq"
+        ),
+        {"now": now_ms},
+    )
+    return log
+
+
+def offsets_by_evidence(
+    logs: Sequence[Log], *, boot_id: str, now_ms: int, monotonic_ms: int
+) -> dict[int, int]:
+    """Offsets of the logs of this boot that were written on an untrusted clock, once the true time is known.
+
+    On an untrusted clock time runs on the monotonic clock, so one comparison corrects a whole log.
+    """
+    return {
+        log.id: (now_ms - monotonic_ms) - (log.opened_ms - log.monotonic_ms)
+        for log in logs
+        if log.offset_ms is None and log.boot_id == boot_id
+    }

@@ -1,0 +1,104 @@
+"""Where the edge's databases stand, read with sqlite3 alone, and their migration in a process of its own.
+
+Alembic and what it imports stay resident for as long as a process lives, so the daemon never loads them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from migrations.modules import (
+    EDGE,
+    Home,
+    MigrationError,
+    Module,
+    ModuleState,
+    WrongDatabase,
+    refuse_newer,
+    state_of,
+)
+
+APPLICATION_IDS: Final = {Home.MAIN: 0x5457_4D31, Home.CONTROL: 0x5457_4331}
+"""What `PRAGMA application_id` says in our files: "TWM1" and "TWC1"."""
+BUSY_TIMEOUT_S: Final = 5.0
+
+
+def edge_states(path: Path, control_path: Path) -> list[ModuleState]:
+    """Every edge module in its fixed order; a file that is not there yet has no revision.
+
+    Raises WrongDatabase for a file that is not ours.
+    """
+    homes = {Home.MAIN: path, Home.CONTROL: control_path}
+    return [state_of(module, _current(module, homes[module.home])) for module in EDGE]
+
+
+def needs_migration(path: Path, control_path: Path) -> bool:
+    """Whether something is to be migrated; takes a millisecond.  Raises DatabaseNewer, WrongDatabase."""
+    states = edge_states(path, control_path)
+    for state in states:
+        refuse_newer(state, str(path if state.module.home is Home.MAIN else control_path))
+    return any(state.pending for state in states)
+
+
+async def ensure_migrated(path: Path, control_path: Path) -> bool:
+    """Migrate what has to be, in a child process; True if there was something.  Raises MigrationError."""
+    if not needs_migration(path, control_path):
+        return False
+    command = [sys.executable, "-m", "migrations", str(path), str(control_path)]
+    with anyio.CancelScope(shield=True):
+        done = await anyio.run_process(command, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        told = done.stderr.decode(errors="replace").strip() or f"the migration ended with {done.returncode}"
+        raise MigrationError(told)
+    return True
+
+
+def check_owner(connection: sqlite3.Connection, home: Home, path: Path) -> bool:
+    """True when the file is empty.  Raises WrongDatabase when it belongs to something else."""
+    (count,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application == APPLICATION_IDS[home]:
+        return bool(count == 0)
+    if application in APPLICATION_IDS.values():
+        other = next(known.value for known, number in APPLICATION_IDS.items() if number == application)
+        raise WrongDatabase(
+            f"{path}: is a {other} database, not a {home.value} one; look at [store] in the config"
+        )
+    if count or application:
+        raise WrongDatabase(f"{path}: is a database of something else; give [store] a path of its own")
+    return True
+
+
+def _current(module: Module, path: Path) -> str | None:
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            if check_owner(connection, module.home, path):
+                return None
+            return _version(connection, module)
+    except sqlite3.Error as error:
+        raise MigrationError(f"{path}: {error}; {_advice(error)}") from error
+
+
+def _version(connection: sqlite3.Connection, module: Module) -> str | None:
+    query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
+    if not connection.execute(query, (module.version_table,)).fetchone()[0]:
+        return None
+    query = f"SELECT version_num FROM {module.version_table}"  # a name of ours
+    row = connection.execute(query).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _advice(error: sqlite3.Error) -> str:
+    if "not a database" in str(error) or "malformed" in str(error):
+        return "it is damaged, or no SQLite file; move it away, or put a backup in its place"
+    return "check that the file and its folder are readable and writable for the user that runs tidewatt"

@@ -1,0 +1,208 @@
+"""Questions about what was recorded: blocks and the log's end answer as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from drivers.base import Quality
+from edge.clock import ClockState, FakeClock, iso_utc
+from edge.image import Reading
+from edge.store import history
+from edge.store.blocks import BlockBuilder
+from edge.store.history import opened as history_opened
+from tests.stores import a_reading, opened, record
+
+pytestmark = pytest.mark.anyio
+
+MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
+
+
+async def recorded(folder: Path, clock: FakeClock, *, blocked: bool, minutes: int = 150) -> int:
+    """A reading a minute of two series; returns when the first was."""
+    began = clock.now_ms()
+    taken: list[Reading] = []
+    async with opened(folder, clock) as store:
+        for i in range(minutes):
+            bad = i % 10 == 9
+            taken.extend(
+                [
+                    a_reading(
+                        clock, "a.x", None if bad else i / 4, quality=Quality.BAD if bad else Quality.GOOD,
+                        reason="crc" if bad else "",
+                    ),
+                    a_reading(clock, "b.y", float(i), unit="%", decimals=0),
+                ],
+            )  # fmt: skip
+            clock.pass_s(60)
+        await record(store, clock, taken)
+        if blocked:
+            assert await BlockBuilder(store, clock).build() > 0
+    return began
+
+
+@pytest.mark.parametrize("resolution_s", [0, 60, 420, 3600, 7200, 86_400])
+@pytest.mark.parametrize(
+    ("first", "last", "limit"), [(0, 150, 1000), (7, 133, 1000), (0, 150, 5), (59, 61, 3), (70, 70, 9)]
+)
+async def test_blocks_and_the_log_give_the_same_answer(
+    tmp_path: Path, resolution_s: int, first: int, last: int, limit: int
+) -> None:
+    answers = []
+    for blocked in (False, True):
+        folder = tmp_path / str(blocked)
+        folder.mkdir()
+        began = await recorded(folder, FakeClock(), blocked=blocked)
+        with history_opened(folder / "tidewatt.db") as asked:
+            pieces = asked.readings(
+                ["a.x", "b.y"], began + first * MINUTE_MS, began + last * MINUTE_MS, limit, resolution_s
+            )
+        answers.append(history.readings_json(pieces))
+    assert answers[0] == answers[1]
+    assert [piece["series"] for piece in answers[0]] == ["a.x", "b.y"]
+    if not resolution_s:
+        wanted = [float(i) for i in range(first, last)][-limit:]
+        assert [r["value"] for r in answers[0][1]["readings"]] == wanted
+
+
+async def test_buckets_are_means_of_what_is_not_bad(tmp_path: Path) -> None:
+    began = await recorded(tmp_path, FakeClock(), blocked=True)
+    with history_opened(tmp_path / "tidewatt.db") as asked:
+        (piece,) = asked.readings(["a.x"], began, began + 2 * HOUR_MS, 10, 3600)
+    values = [i / 4 for i in range(60) if i % 10 != 9]
+    bucket = piece.buckets[0]
+    assert (bucket.ts_ms, bucket.n, bucket.min, bucket.max) == (began, 54, 0.0, 14.5)
+    assert bucket.mean == pytest.approx(sum(values) / 54)
+    assert bucket.last == 14.5
+    shown = history.readings_json([piece])[0]["readings"][0]
+    assert shown == {"ts": iso_utc(began), "value": bucket.mean, "min": 0.0, "max": 14.5, "n": 54}
+
+
+async def test_series_are_listed_with_their_newest_reading(tmp_path: Path) -> None:
+    clock = FakeClock()
+    began = await recorded(tmp_path, clock, blocked=True)
+    async with opened(tmp_path, clock) as store:
+        await record(store, clock, [a_reading(clock, "a.x", 99.0, unit="K")])
+        async with store.read() as connection:
+            found = await history.series_list(connection)
+    assert [s["name"] for s in found] == ["a.x", "b.y"]
+    assert found[0] == {
+        "name": "a.x", "unit": "K", "decimals": 2, "first": iso_utc(began), "last": iso_utc(clock.now_ms()),
+        "value": 99.0, "quality": "good", "ts": iso_utc(clock.now_ms()),
+    }  # fmt: skip
+    assert found[1]["value"] == 149.0
+
+
+async def test_a_series_that_stands_only_in_blocks_is_listed_too(tmp_path: Path) -> None:
+    clock = FakeClock()
+    await recorded(tmp_path, clock, blocked=False, minutes=90)
+    clock.pass_s(7200)
+    async with opened(tmp_path, clock) as store:
+        await BlockBuilder(store, clock).build()
+        async with store.write() as tx:
+            await tx.execute("DELETE FROM reading")
+        async with store.read() as connection:
+            found = await history.series_list(connection)
+    assert [(s["name"], s["value"], s["quality"]) for s in found] == [
+        ("a.x", None, "bad"),
+        ("b.y", 89.0, "good"),
+    ]
+
+
+async def test_a_changed_unit_comes_in_a_piece_of_its_own(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store:
+        for unit, decimals in (("°C", 2), ("K", 2), ("K", 1)):
+            await record(store, clock, [a_reading(clock, unit=unit, decimals=decimals, value=decimals)])
+            clock.pass_s(1)
+        async with store.read() as connection:
+            found = await history.readings(connection, ["tank.temperature"], 0, clock.now_ms(), 10)
+            later = await history.readings(
+                connection, ["tank.temperature"], clock.now_ms(), clock.now_ms() + 1, 10
+            )
+    shown = [(piece["unit"], [r["value"] for r in piece["readings"]]) for piece in found]
+    assert shown == [("°C", [2.0]), ("K", [2.0, 1.0])]
+    assert [(piece["unit"], piece["readings"]) for piece in later] == [("K", [])]
+
+
+async def test_times_are_corrected_and_say_what_they_are_worth(tmp_path: Path) -> None:
+    clock = FakeClock(state=ClockState.UNKNOWN)
+    async with opened(tmp_path, clock) as store:
+        await record(store, clock, [a_reading(clock)])
+        async with store.write() as tx:
+            await tx.emit(kind="started", subject="reef")
+        async with store.read() as connection:
+            (piece,) = await history.readings(connection, ["tank.temperature"], 0, clock.now_ms() + 1, 10)
+        assert piece["readings"][0]["clock"] == "unknown"
+        assert store.log is not None
+        written_ms = clock.now_ms()
+        await store.set_offset(store.log.id, 12_345, estimated=False)
+        async with store.read() as connection:
+            (piece,) = await history.readings(connection, ["tank.temperature"], 0, clock.now_ms() * 2, 10)
+            (event,) = await history.events(connection, limit=9)
+    assert piece["readings"][0]["ts"] == iso_utc(written_ms + 12_345)
+    assert piece["readings"][0]["clock"] == "holdover"
+    assert event["ts"] == iso_utc(written_ms + 12_345)
+
+
+async def test_an_unknown_series_is_named(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store, store.read() as connection:
+        with pytest.raises(KeyError, match=r"no\.such"):
+            await history.readings(connection, ["no.such"], 0, 1, 10)
+
+
+async def test_events_are_the_newest_first_and_filtered(tmp_path: Path) -> None:
+    clock = FakeClock()
+    began = clock.now_ms()
+    async with opened(tmp_path, clock) as store:
+        for i in range(10):
+            async with store.write() as tx:
+                kind, severity = ("device-failed", "warning") if i % 2 else ("started", "info")
+                await tx.emit(kind=kind, subject=f"d{i % 3}", severity=severity, body={"i": i})
+            clock.pass_s(60)
+        async with store.read() as connection:
+            ask = history.events
+            assert [e["body"]["i"] for e in await ask(connection, limit=3)] == [9, 8, 7]
+            assert [e["seq"] for e in await ask(connection, limit=2, before=5)] == [4, 3]
+            assert {e["kind"] for e in await ask(connection, limit=99, kinds=("started",))} == {"started"}
+            assert [e["body"]["i"] for e in await ask(connection, limit=99, subject="d0")] == [9, 6, 3, 0]
+            assert len(await ask(connection, limit=99, severities=("warning", "alarm"))) == 5
+            within = await ask(
+                connection, limit=99, from_ms=began + 2 * MINUTE_MS, to_ms=began + 5 * MINUTE_MS
+            )
+            assert [e["body"]["i"] for e in within] == [4, 3, 2]
+
+
+async def test_history_is_readable_without_a_daemon(tmp_path: Path) -> None:
+    clock = FakeClock()
+    await recorded(tmp_path, clock, blocked=False, minutes=2)
+    path = tmp_path / "tidewatt.db"
+    with history_opened(path) as asked:
+        assert len(asked.series()) == 2
+
+
+async def test_a_cancelled_question_leaves_nothing_running(tmp_path: Path) -> None:
+    clock = FakeClock()
+    await recorded(tmp_path, clock, blocked=True)
+    async with opened(tmp_path, clock) as store:
+        for i in range(20):
+            with anyio.move_on_after(0.0003 * i):
+                await history.readings(store.path, ["a.x"], 0, clock.now_ms(), 1000)
+        found = await history.readings(store.path, ["a.x"], 0, clock.now_ms(), 1000)
+    assert len(found[0]["readings"]) == 150
+
+
+async def test_a_series_that_has_been_silent_for_long_is_found_in_the_tail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "NEAR_ROWS", 5)
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store:
+        await record(store, clock, [a_reading(clock, "old.one", i) for i in range(3)])
+        await record(store, clock, [a_reading(clock, "new.one", i) for i in range(10)])
+        found = await history.series_list(store.path)
+    assert [(s["name"], s["value"]) for s in found] == [("new.one", 9.0), ("old.one", 2.0)]
