@@ -10,7 +10,7 @@ Prefix = Annotated[str, Field(pattern=r"^[^/#+$\x00][^#+\x00]*[^/#+\x00]$", max_
 
 
 class SinkConfig(BaseModel):
-    """The broker to listen at, the Postgres to fill, and the bounds of one batch."""
+    """The broker to listen at, and the Postgres to fill."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,14 +49,7 @@ class SinkConfig(BaseModel):
         24, ge=1, le=1200, description="months back that are accepted; earlier times are refused"
     )
     messages_in_flight_max: int = Field(
-        16, ge=1, le=1000, description="messages taken from the broker and not yet committed at most"
-    )
-    batch_rows_max: int = Field(50_000, ge=1000, le=1_000_000, description="rows accepted in a batch at most")
-    batch_bytes_max: int = Field(
-        16_000_000,
-        ge=65_536,
-        le=256_000_000,
-        description="bytes accepted in a batch at most, as sent and unpacked",
+        200, ge=1, le=10_000, description="messages taken from the broker and not yet committed at most"
     )
 
     @field_validator("postgres")

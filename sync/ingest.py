@@ -1,0 +1,492 @@
+"""Messages of edges into Postgres: one transaction each, under the lock of the edge's row, and only then an answer.
+
+The ledger makes every row come once, so that rows go in by direct COPY; what is doubled, late or out of order
+changes nothing.  A row that is refused for its data goes to the dead letters and stops nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, TypeVar
+
+import anyio
+import psycopg
+
+from sync import pack, postgres, wire
+from sync.pack import Month, Policy, Readings, Refusal, Rows
+from sync.ranges import EMPTY, Ranges
+from sync.settlement import pages, windows
+from sync.transaction import EdgeUnknown, Entry, Names, Transaction, entry_of, locked
+from sync.wire import Ask, AskLog, Batch, Held, Window, WireError
+
+T = TypeVar("T")
+
+EDGE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+STREAM_NAME: Final = re.compile(r"[a-z][a-z_]{0,31}")
+ATTEMPTS_MAX: Final = 6
+"""Tries of one batch: an edge's row, months and bad rows may each cost one."""
+BAD_BATCHES_KEPT_MAX: Final = 100
+"""Unreadable batches kept of one edge; further ones are only logged."""
+BAD_BATCH_BYTES_MAX: Final = 1 << 20
+REDRIVE_ROWS_MAX: Final = 1000
+HOLD_CHARS_MAX: Final = 300
+POLICY_LIFE_MS: Final = 60_000
+OFFSET_MAX_MS: Final = 1 << 47
+"""About 4,400 years: no clock is further off."""
+
+KEEP_BAD: Final = """
+    INSERT INTO bad_batch AS b (edge, hash, stream, reason, payload)
+    SELECT %(edge)s, %(hash)s, %(stream)s, %(reason)s, %(payload)s
+    WHERE (SELECT count(*) FROM bad_batch WHERE edge = %(edge)s) < %(most)s
+        OR EXISTS (SELECT FROM bad_batch WHERE edge = %(edge)s AND hash = %(hash)s)
+    ON CONFLICT (edge, hash) DO UPDATE SET times = b.times + 1, last_at = now(), reason = excluded.reason
+"""
+HEAR_LOGS: Final = """
+    INSERT INTO log AS l (edge, log, clock, offset_ms, estimated, closed, run)
+    SELECT %s, log, clock, offset_ms, estimated, closed, %s
+    FROM unnest(%s::int8[], %s::text[], %s::int8[], %s::bool[], %s::bool[])
+        AS t (log, clock, offset_ms, estimated, closed)
+    ON CONFLICT (edge, log) DO UPDATE SET
+        estimated = CASE WHEN l.offset_ms IS NULL THEN excluded.estimated ELSE l.estimated END,
+        offset_ms = coalesce(l.offset_ms, excluded.offset_ms),
+        closed = l.closed OR excluded.closed, run = greatest(l.run, excluded.run)
+"""
+HEAR_EDGE: Final = """
+    UPDATE edge SET asked_at = now(), run = greatest(run, %s), newest_log = greatest(newest_log, %s),
+        clone_seen_at = CASE WHEN %s < run THEN now() ELSE clone_seen_at END
+    WHERE id = %s
+"""
+KNOWN_OFFSETS: Final = """
+    SELECT log, offset_ms, estimated FROM log WHERE edge = %s AND log = ANY(%s) AND offset_ms IS NOT NULL
+"""
+KNOWN_ENTRIES: Final = """
+    SELECT log, stream, first, head, ended, ended_run, stored::text, refused::text, gaps::text
+    FROM ledger WHERE edge = %s AND log = ANY(%s)
+"""
+DEAD_PLACES: Final = """
+    SELECT DISTINCT e.name, d.log, d.stream FROM dead_letter d JOIN edge e ON e.id = d.edge
+    WHERE %(edge)s::text IS NULL OR e.name = %(edge)s ORDER BY 1, 2, 3
+"""
+DEAD_ROWS: Final = """
+    SELECT seq, payload FROM dead_letter WHERE edge = %s AND log = %s AND stream = %s AND seq > %s
+    ORDER BY seq LIMIT %s
+"""
+BURY: Final = "DELETE FROM dead_letter WHERE edge = %s AND log = %s AND stream = %s AND seq = ANY(%s)"
+
+
+class Log(Protocol):
+    """Where remarks go: structlog's shape, an event and fields."""
+
+    def debug(self, event: str, **fields: Any) -> Any: ...
+    def info(self, event: str, **fields: Any) -> Any: ...
+    def warning(self, event: str, **fields: Any) -> Any: ...
+    def error(self, event: str, **fields: Any) -> Any: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Counters:
+    """What an Ingest has done since it was opened; `known` are batches that brought nothing new."""
+
+    batches: int = 0
+    rows: int = 0
+    refused: int = 0
+    known: int = 0
+    asks: int = 0
+    bad: int = 0
+
+    def add(self, other: Counters) -> None:
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A batch taken apart, so that this can be done while the one before it is being written.
+
+    batch  None where the payload is unreadable; then `why` says so
+    """
+
+    edge: str
+    stream: str
+    payload: bytes
+    batch: Batch | None = None
+    rows: Rows | None = None
+    why: str = ""
+
+
+class _MonthsWanted(Exception):
+    """Months have to be made before this can go on; they are, outside the transaction."""
+
+    def __init__(self, months: set[Month]) -> None:
+        self.months = months
+
+
+class Ingest:
+    """One connection's worth of ingesting: one message at a time; several Ingests may run side by side."""
+
+    def __init__(
+        self,
+        connection: psycopg.AsyncConnection,
+        *,
+        where: str,
+        now_ms: Callable[[], int],
+        log: Log,
+        months_behind: int,
+        months_ahead: int,
+    ) -> None:
+        self._connection = connection
+        self._where = where
+        self._now_ms = now_ms
+        self._log = log
+        self._months_behind = months_behind
+        self._months_ahead = months_ahead
+        self._policy: tuple[int, Policy] | None = None
+        self._months: set[Month] = set()
+        self._detached: set[Month] = set()
+        self._names = Names()
+        self._ledger_id = ""
+        self._turn = anyio.Lock()
+        self.counters = Counters()
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(
+        dsn: str, *, now_ms: Callable[[], int], log: Log, months_behind: int = 24, months_ahead: int = 2
+    ) -> AsyncIterator[Ingest]:
+        """Connect, check the schema and make the coming months.  Raises UpstreamError."""
+        async with postgres.connect(dsn) as connection:
+            ingest = Ingest(
+                connection, where=postgres.describe(dsn), now_ms=now_ms, log=log, months_behind=months_behind,
+                months_ahead=months_ahead,
+            )  # fmt: skip
+            await ingest.ledger_id()
+            await ingest.make_months()
+            yield ingest
+
+    # ------------------------------------------------------------------------------------ what is offered
+
+    async def ledger_id(self) -> str:
+        """The id that the edges' config has to name.  Raises UpstreamError."""
+        if not self._ledger_id:
+            async with self._guarded():
+                row = await self._one("SELECT tidewatt_ledger()")
+            assert row is not None
+            self._ledger_id = row[0]
+        return self._ledger_id
+
+    async def make_months(self) -> None:
+        """Make the present month and those ahead; call it now and then.  Raises UpstreamError."""
+        present = pack.month_of(self._now_ms())
+        async with self._guarded():
+            await self._make(set(pack.months_between(present, self._present_policy().last)))
+
+    @staticmethod
+    def prepare(edge: str, stream: str, payload: bytes) -> Prepared:
+        """Decode; never raises."""
+        try:
+            batch = wire.decode_batch(payload, stream)
+            if batch.clock.offset_ms is None:
+                raise WireError("comes from a log whose clock offset is not known yet")
+            if abs(batch.clock.offset_ms) > OFFSET_MAX_MS:
+                raise WireError(f"has an impossible clock offset, {batch.clock.offset_ms} ms")
+        except WireError as error:
+            why = pack.harmless(f"this batch {error}", HOLD_CHARS_MAX)
+            return Prepared(edge=edge, stream=stream, payload=payload, why=why)
+        return Prepared(edge=edge, stream=stream, payload=payload, batch=batch, rows=pack.rows_of(batch))
+
+    async def batch(self, edge: str, stream: str, payload: bytes) -> Held | None:
+        """Commit a batch and say what is held of its range; None where the topic names no edge or stream of ours.
+
+        Raises UpstreamGone when it may work later, else UpstreamError; then nothing may be answered.
+        """
+        return await self.take(self.prepare(edge, stream, payload))
+
+    async def take(self, prepared: Prepared, meanwhile: Callable[[], None] | None = None) -> Held | None:
+        """As `batch`, for what was prepared; `meanwhile` may be called while Postgres is busy."""
+        if not EDGE_NAME.fullmatch(prepared.edge) or not STREAM_NAME.fullmatch(prepared.stream):
+            return None
+        batch, rows = prepared.batch, prepared.rows
+        async with self._guarded():
+            if batch is None or rows is None:
+                return await self._hold(prepared)
+            return await self._retrying(
+                prepared.edge,
+                lambda careful: self._store(prepared.edge, batch, rows, careful=careful, meanwhile=meanwhile),
+            )
+
+    async def ask(self, edge: str, payload: bytes) -> list[Held]:
+        """Note what an edge's file says of its logs, and tell all that is held of them, in pages.
+
+        Empty where there is nothing to answer to.  Raises as `batch`.
+        """
+        if not EDGE_NAME.fullmatch(edge):
+            return []
+        try:
+            ask = wire.decode_ask(payload)
+        except WireError as error:
+            async with self._guarded():
+                await self._keep(edge, "ask", payload, pack.harmless(f"this ask {error}", HOLD_CHARS_MAX))
+            return []
+        async with self._guarded():
+            return await self._retrying(edge, lambda _: self._hear(edge, ask))
+
+    async def redrive(self, edge: str | None = None) -> tuple[int, int]:
+        """Try the dead letters again, of one edge or of all: how many went in, and how many are still refused."""
+        stored = refused = 0
+        async with self._guarded():
+            places = await self._connection.execute(DEAD_PLACES, {"edge": edge})
+            for name, log, stream in await places.fetchall():
+                after = 0
+                while True:
+                    took, left, after = await self._redrive_some(name, log, stream, after)
+                    stored, refused = stored + took, refused + left
+                    if not took and not left:
+                        break
+        return stored, refused
+
+    # --------------------------------------------------------------------------------------- a batch
+
+    async def _store(
+        self, edge: str, batch: Batch, rows: Rows, *, careful: bool, meanwhile: Callable[[], None] | None
+    ) -> Held:
+        async with locked(self._connection, self._names, edge, batch.log, batch.stream) as tx:
+            tx.meanwhile = meanwhile
+            before = tx.entry or Entry(first=batch.begin)
+            await self._note_log(tx, batch)
+            fresh = before.ledger.fresh(batch)
+            refused: list[Refusal] = []
+            if fresh:
+                mine = rows if fresh == batch.row_positions else _only(rows, fresh)
+                refused = await self._put(tx, mine, careful)
+            refused_at = _positions(refused)
+            after = before.ledger.apply(batch, fresh - refused_at, refused_at)
+            entry = Entry(first=min(before.first, batch.begin), ledger=after)
+            async with tx.committing():
+                await tx.write_gaps(batch.holes, after.gaps - before.ledger.gaps)
+                await tx.write_dead(refused)
+                if entry != tx.entry:
+                    await tx.write_entry(entry)
+        self.counters.batches += 1
+        self.counters.rows += fresh.count - len(refused)
+        self.counters.refused += len(refused)
+        self.counters.known += not fresh
+        assert tx.clock is not None
+        return Held(
+            ledger=self._ledger_id, newest=max(tx.newest, batch.log), now_ms=self._now_ms(),
+            windows=tuple(windows(after, batch.log, batch.stream, batch.first, batch.last)),
+            offsets={batch.log: (tx.offset_ms, tx.clock.estimated)},
+        )  # fmt: skip
+
+    async def _note_log(self, tx: Transaction, batch: Batch) -> None:
+        """The first offset of a log counts for ever; that it is closed, and by which run, may come later."""
+        if tx.clock is None or tx.clock.offset_ms is None:
+            await tx.write_log(batch.clock, closed=batch.closed, run=batch.run)
+        elif (batch.closed and not tx.closed) or batch.run > tx.run:
+            await tx.write_log(tx.clock, closed=batch.closed, run=batch.run)
+
+    async def _put(self, tx: Transaction, rows: Rows, careful: bool) -> list[Refusal]:
+        """Write rows that were never taken; returns those that are refused for their data."""
+        good: Rows
+        if isinstance(rows, Readings):
+            good, refused = await self._fitting(tx, rows)
+        else:
+            good, refused = pack.check_records(rows, tx.offset_ms)
+        if len(good) and careful:
+            worse, there = await tx.insert_what_goes(good, rows)
+            refused += worse
+            if there:
+                self._log.warning(
+                    "rows-were-there", edge=tx.edge, log=tx.log, stream=tx.stream, rows=there.count
+                )
+        elif len(good):
+            await tx.insert(good)
+        return refused
+
+    async def _fitting(self, tx: Transaction, rows: Readings) -> tuple[Readings, list[Refusal]]:
+        """The readings that may go in, their months made and their names with ids; and the others."""
+        good, refused = rows.refuse(pack.misfits(rows, tx.offset_ms, self._present_policy()))
+        if not len(good):
+            return good, refused
+        months = pack.months_of(good, tx.offset_ms)
+        unknown = months - self._months - self._detached
+        if unknown:
+            raise _MonthsWanted(unknown)
+        if months & self._detached:
+            good, late = good.refuse(pack.in_months(good, tx.offset_ms, self._detached))
+            refused += late
+        await tx.learn(good)
+        return good, refused
+
+    # ----------------------------------------------------------------------------------------- an ask
+
+    async def _hear(self, edge: str, ask: Ask) -> list[Held]:
+        logs = {log.log: log for log in ask.logs}
+        async with locked(self._connection, self._names, edge, 0, "") as tx:
+            async with self._connection.pipeline():
+                await self._connection.execute(HEAR_LOGS, (tx.edge, ask.run, *_columns(list(logs.values()))))
+                await self._connection.execute(HEAR_EDGE, (ask.run, max(logs, default=0), ask.run, tx.edge))
+                found_offsets = await self._connection.execute(KNOWN_OFFSETS, (tx.edge, list(logs)))
+                found = await self._connection.execute(KNOWN_ENTRIES, (tx.edge, list(logs)))
+            offsets = {
+                log: (offset_ms, estimated) for log, offset_ms, estimated in await found_offsets.fetchall()
+            }
+            entries = {(row[0], row[1]): entry_of(row[2:]) for row in await found.fetchall()}
+            told: list[Window] = []
+            async with tx.committing():
+                for log in logs.values():
+                    told += await self._hear_log(tx, log, ask.run, entries)
+        if ask.run < tx.asked_run:
+            self._log.warning("clone-suspected", edge=edge, run=str(ask.run), newer=str(tx.asked_run))
+        self.counters.asks += 1
+        newest, now_ms = max(tx.newest, *logs, 0), self._now_ms()
+        parts = list(pages(told)) or [()]  # one page at least, for it is the sign of life too
+        return [
+            Held(
+                ledger=self._ledger_id,
+                newest=newest,
+                now_ms=now_ms,
+                windows=part,
+                offsets=offsets if at == 0 else {},
+            )
+            for at, part in enumerate(parts)
+        ]
+
+    async def _hear_log(
+        self, tx: Transaction, log: AskLog, run: int, entries: dict[tuple[int, str], Entry]
+    ) -> list[Window]:
+        """Note how far an edge says a log goes, and tell what is held of that."""
+        told: list[Window] = []
+        for stream, begin, head in log.streams:
+            key = (log.log, stream)
+            if not STREAM_NAME.fullmatch(stream) or (key not in entries and head < begin):
+                continue
+            before = entries.get(key)
+            known = before or Entry(first=begin)
+            after = Entry(
+                first=min(known.first, begin), ledger=known.ledger.heard(head, run=run, closed=log.closed)
+            )
+            entries[key] = after
+            if after != before:
+                await tx.write_entry(after, log=log.log, stream=stream)
+            told += windows(after.ledger, log.log, stream, begin, head)
+        return told
+
+    # -------------------------------------------------------------------------------------- bad batches
+
+    async def _hold(self, prepared: Prepared) -> Held:
+        """Keep what cannot be read, and have its stream wait."""
+        await self._keep(prepared.edge, prepared.stream, prepared.payload, prepared.why)
+        row = await self._one("SELECT newest_log FROM edge WHERE name = %s", (prepared.edge,))
+        return Held(
+            ledger=self._ledger_id, newest=row[0] if row else 0, now_ms=self._now_ms(),
+            hold={prepared.stream: prepared.why},
+        )  # fmt: skip
+
+    async def _keep(self, edge: str, stream: str, payload: bytes, why: str) -> None:
+        self.counters.bad += 1
+        self._log.warning("unreadable", edge=edge, stream=stream, why=why, bytes=len(payload))
+        await self._connection.execute(
+            KEEP_BAD,
+            {
+                "edge": edge, "hash": hashlib.sha256(payload).hexdigest(), "stream": stream, "reason": why,
+                "payload": payload[:BAD_BATCH_BYTES_MAX], "most": BAD_BATCHES_KEPT_MAX,
+            },
+        )  # fmt: skip
+
+    # ----------------------------------------------------------------------------------------- redrive
+
+    async def _redrive_some(self, edge: str, log: int, stream: str, after: int) -> tuple[int, int, int]:
+        """Up to REDRIVE_ROWS_MAX dead letters beyond `after`: stored, still refused, and how far it came."""
+        return await self._retrying(edge, lambda _: self._revive(edge, log, stream, after))
+
+    async def _revive(self, edge: str, log: int, stream: str, after: int) -> tuple[int, int, int]:
+        async with locked(self._connection, self._names, edge, log, stream) as tx:
+            found = await self._connection.execute(DEAD_ROWS, (tx.edge, log, stream, after, REDRIVE_ROWS_MAX))
+            dead = await found.fetchall()
+            refused: list[Refusal] = []
+            stored = EMPTY
+            if dead and tx.entry is not None:
+                refused = await self._put(tx, pack.revive(stream, dead), careful=True)
+                stored = Ranges((seq, seq) for seq, _ in dead) - _positions(refused)
+            async with tx.committing():
+                if stored and tx.entry is not None:
+                    await self._connection.execute(BURY, (tx.edge, log, stream, list(stored.members())))
+                    await tx.write_entry(replace(tx.entry, ledger=tx.entry.ledger.redriven(stored)))
+                await tx.write_dead(refused)
+        return stored.count, len(refused), dead[-1][0] if dead else after
+
+    # ------------------------------------------------------------------------------------- what may come
+
+    @asynccontextmanager
+    async def _guarded(self) -> AsyncIterator[None]:
+        """One at a time, and errors in words."""
+        async with self._turn, postgres.in_words(self._connection, self._where):
+            yield
+
+    async def _retrying(self, edge: str, work: Callable[[bool], Awaitable[T]]) -> T:
+        """Do `work(careful)`, and what it turns out to need beforehand."""
+        careful = False
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                return await work(careful)
+            except EdgeUnknown:
+                await self._one(
+                    "INSERT INTO edge (name) VALUES (%s) ON CONFLICT DO NOTHING RETURNING id", (edge,)
+                )
+            except _MonthsWanted as wanted:
+                await self._make(wanted.months)
+            except psycopg.Error as error:
+                if postgres.is_missing_month(error):
+                    self._months.clear()
+                    self._detached.clear()
+                elif postgres.is_data_error(error) and not careful:
+                    careful = True
+                else:
+                    raise
+        raise postgres.UpstreamError(
+            f"Postgres {self._where}: a message of {edge} found no place in {ATTEMPTS_MAX} attempts; look for what"
+            " drops edges, or partitions of `reading`, while the sink runs"
+        )
+
+    def _present_policy(self) -> Policy:
+        now_ms = self._now_ms()
+        if self._policy is None or abs(now_ms - self._policy[0]) > POLICY_LIFE_MS:
+            policy = Policy.around(now_ms, months_behind=self._months_behind, months_ahead=self._months_ahead)
+            self._policy = now_ms, policy
+            return policy
+        return self._policy[1]
+
+    async def _make(self, months: set[Month]) -> None:
+        """Make months, each in a transaction of its own: inside those of batches, two sinks deadlocked."""
+        for year, month in sorted(months - self._months):
+            row = await self._one("SELECT tidewatt_month(make_date(%s, %s, 1))", (year, month))
+            assert row is not None
+            (self._detached if row[0] == "detached" else self._months).add((year, month))
+
+    async def _one(self, statement: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        cursor = await self._connection.execute(statement.encode(), parameters)
+        return await cursor.fetchone()
+
+
+def _only(rows: Rows, positions: Ranges) -> Rows:
+    return rows.pick([at for at, seq in enumerate(rows.seq) if seq in positions])
+
+
+def _positions(refused: Sequence[Refusal]) -> Ranges:
+    return Ranges((refusal.seq, refusal.seq) for refusal in refused) if refused else EMPTY
+
+
+def _columns(logs: Sequence[AskLog]) -> tuple[list[Any], ...]:
+    """Logs as the arrays of HEAR_LOGS."""
+    sane = [log.clock.offset_ms is not None and abs(log.clock.offset_ms) <= OFFSET_MAX_MS for log in logs]
+    return (
+        [log.log for log in logs],
+        [pack.harmless(log.clock.state, 32) for log in logs],
+        [log.clock.offset_ms if ok else None for log, ok in zip(logs, sane, strict=True)],
+        [log.clock.estimated for log in logs],
+        [log.closed for log in logs],
+    )

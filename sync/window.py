@@ -1,0 +1,173 @@
+"""What is in flight, for how long, and how much may be: pure, takes `now`, does no I/O.
+
+While nobody answers the window shrinks to one batch, and the pauses grow with jitter up to a cap.  A batch
+that stays unanswered *while others are answered* is halved, for a broker may be dropping what is too large;
+a single row that still gets no answer is given up as unsendable.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Final
+
+from sync.ranges import Range, Ranges
+
+BATCHES_IN_FLIGHT_MAX: Final = 8
+ANSWER_TIMEOUT_S: Final = 10.0
+ANSWER_TIMEOUT_MAX_S: Final = 300.0
+SILENT_ROUNDS_MAX: Final = 8
+HALVE_AFTER: Final = 2
+"""Unanswered sendings of one range, with others answered meanwhile, after which it is halved."""
+GIVE_UP_AFTER: Final = 6
+"""Unanswered sendings of a single row, with others answered meanwhile, after which it is unsendable."""
+TROUBLES_MAX: Final = 256
+CAP_GROWTH: Final = 32
+"""An answered batch of full length lets the next one of its stream be longer by this part of it."""
+CAP_FORGOTTEN: Final = 100_000
+HOLD_S: Final = 300.0
+"""How long a stream waits that the sink cannot take (an unknown version); then it is tried again."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """One batch on its way."""
+
+    stream: str
+    log: int
+    span: Range
+    sent_s: float
+    due_s: float
+
+    @property
+    def length(self) -> int:
+        return self.span[1] - self.span[0] + 1
+
+
+@dataclass(slots=True)
+class Trouble:
+    """A batch from one position on that went unanswered while others were answered."""
+
+    tries: int
+    rows_max: int
+
+
+@dataclass(slots=True)
+class SendWindow:
+    """The owner of all that is in flight on one link."""
+
+    rng: random.Random = field(default_factory=random.Random)
+    timeout_s: float = ANSWER_TIMEOUT_S
+    limit_max: int = BATCHES_IN_FLIGHT_MAX
+    flights: list[Flight] = field(default_factory=list)
+    limit: int = 1
+    silent_rounds: int = 0
+    answered_s: float = float("-inf")
+    troubles: dict[tuple[str, int], Trouble] = field(default_factory=dict)
+    caps: dict[str, int] = field(default_factory=dict)
+    held_until_s: dict[str, float] = field(default_factory=dict)
+
+    def room(self) -> int:
+        """How many more batches may go out; one that is in trouble takes no place from the others."""
+        calm = sum((flight.stream, flight.span[0]) not in self.troubles for flight in self.flights)
+        return max(0, min(self.limit - calm, self.limit_max - len(self.flights)))
+
+    def in_flight(self, stream: str) -> Ranges:
+        return Ranges(flight.span for flight in self.flights if flight.stream == stream)
+
+    def rows_max(self, stream: str, first: int, default: int) -> int:
+        """How long a batch that begins at `first` may be; `first` 0: any batch of the stream."""
+        trouble = self.troubles.get((stream, first))
+        cap = min(default, self.caps.get(stream, default))
+        return cap if trouble is None else min(cap, trouble.rows_max)
+
+    def sent(self, stream: str, log: int, span: Range, now: float) -> None:
+        pause = min(self.timeout_s * 2**self.silent_rounds, ANSWER_TIMEOUT_MAX_S)
+        due = now + pause * (1 + self.rng.random() / 4)
+        self.flights.append(Flight(stream=stream, log=log, span=span, sent_s=now, due_s=due))
+
+    def heard(self, now: float) -> None:
+        """The sink spoke, of whatever: someone listens."""
+        self.answered_s = now
+        self.silent_rounds = 0
+
+    def answered(self, stream: str, log: int, lo: int, hi: int, now: float) -> bool:
+        """The positions `lo..hi` of a log are settled; True if that covers something in flight."""
+        met = [
+            f
+            for f in self.flights
+            if f.stream == stream and f.log == log and lo <= f.span[0] and f.span[1] <= hi
+        ]
+        for flight in met:
+            self.flights.remove(flight)
+            self._widen(flight)
+        for key in [key for key in self.troubles if key[0] == stream and lo <= key[1] <= hi]:
+            del self.troubles[key]
+        if met:
+            self.heard(now)
+            self.held_until_s.pop(stream, None)
+            self.limit = min(self.limit + len(met), self.limit_max)
+        return bool(met)
+
+    def overdue(self, now: float) -> list[Flight]:
+        """Take out what got no answer in time; it may be sent again at once.  Returns what is unsendable."""
+        late = [flight for flight in self.flights if flight.due_s <= now]
+        if not late:
+            return []
+        self.flights = [flight for flight in self.flights if flight.due_s > now]
+        blamed = [flight for flight in late if self.answered_s > flight.sent_s]
+        self.limit = max(1, self.limit // 2)
+        if not blamed:
+            self.limit = 1
+            self.silent_rounds = min(self.silent_rounds + 1, SILENT_ROUNDS_MAX)
+        return [flight for flight in blamed if self._blame(flight)]
+
+    def hold(self, stream: str, now: float) -> None:
+        """The sink cannot take a stream for now: what is in flight of it will not be answered."""
+        self.held_until_s[stream] = now + HOLD_S
+        self.flights = [flight for flight in self.flights if flight.stream != stream]
+
+    def holding(self, stream: str, now: float) -> bool:
+        """Whether a stream still has to wait."""
+        return now < self.held_until_s.get(stream, now)
+
+    def next_due_s(self) -> float | None:
+        """When the next batch in flight is overdue."""
+        return min((flight.due_s for flight in self.flights), default=None)
+
+    def disconnected(self) -> None:
+        """The link broke: nothing is in flight any more."""
+        self.flights.clear()
+        self.limit = 1
+
+    def connected(self) -> None:
+        """A new link: try at once, carefully."""
+        self.silent_rounds = 0
+        self.limit = 1
+
+    def _blame(self, flight: Flight) -> bool:
+        """Note that this very batch gets no answer; True if it is a single row and to be given up."""
+        key = (flight.stream, flight.span[0])
+        tries = self.troubles.pop(key, Trouble(tries=0, rows_max=0)).tries + 1
+        if flight.length == 1 and tries >= GIVE_UP_AFTER:
+            return True
+        trouble = Trouble(tries=tries, rows_max=flight.length)
+        if flight.length > 1 and tries >= HALVE_AFTER:
+            trouble = Trouble(tries=0, rows_max=flight.length // 2)
+            # The next batches would be as large, and the live lane never begins where it began before.
+            self.caps[flight.stream] = min(self.caps.get(flight.stream, CAP_FORGOTTEN), trouble.rows_max)
+        while len(self.troubles) >= TROUBLES_MAX:
+            del self.troubles[next(iter(self.troubles))]
+        self.troubles[key] = trouble
+        return False
+
+    def _widen(self, flight: Flight) -> None:
+        """After a batch as long as its stream's cap was answered, let the next ones be a little longer."""
+        cap = self.caps.get(flight.stream)
+        if cap is None or flight.length < cap:
+            return
+        cap += max(1, cap // CAP_GROWTH)
+        if cap < CAP_FORGOTTEN:
+            self.caps[flight.stream] = cap
+        else:
+            del self.caps[flight.stream]
