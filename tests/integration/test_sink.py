@@ -1,0 +1,374 @@
+"""The upstream process over a real broker: it answers, waits where waiting helps, and ends where it does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psycopg
+import pytest
+from click.testing import CliRunner
+from pydantic import SecretStr
+
+from edge.cli.main import cli
+from edge.clock import FakeClock, SystemClock
+from sync import wire
+from sync.config import SinkConfig
+from sync.link import LinkConfig, MqttSession, connect
+from sync.postgres import NotMigrated, UpstreamError
+from sync.ranges import Ranges
+from sync.sink import Sink, run_sink
+from sync.wire import Batch, Held, Topics
+from tests.services import Mosquitto, Postgres
+from tests.upstream import (
+    EDGE,
+    LOG,
+    NOW_MS,
+    ask,
+    fetch,
+    packed,
+    readings,
+    records,
+    run_sql,
+    stored_positions,
+    until,
+    waits_for_a_lock,
+)
+
+pytestmark = pytest.mark.anyio
+
+REPOSITORY = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "edge.cli.main"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+TOPICS = Topics("tidewatt/v1", EDGE)
+
+
+@dataclass
+class Lines:
+    """A log that is kept."""
+
+    lines: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self.lines.append(("debug", event, fields))
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.lines.append(("info", event, fields))
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self.lines.append(("warning", event, fields))
+
+    def error(self, event: str, **fields: Any) -> None:
+        self.lines.append(("error", event, fields))
+
+    def events(self, *levels: str) -> list[str]:
+        return [event for level, event, _ in self.lines if not levels or level in levels]
+
+
+@dataclass
+class Client:
+    """An edge as far as the broker sees one."""
+
+    session: MqttSession
+    answers: list[Held] = field(default_factory=list)
+
+    def send(self, batch: Batch) -> None:
+        stream, payload = packed(batch)
+        self.session.send(TOPICS.batch(stream), payload)
+
+    async def receive(self) -> None:
+        async for message in self.session.messages():
+            self.answers.append(wire.decode_held(message.payload))
+
+    def held(self, stream: str = wire.READINGS) -> Ranges:
+        """All that the answers so far called stored."""
+        spans = [span for a in self.answers for w in a.windows if w.stream == stream for span in w.stored]
+        return Ranges(spans)
+
+
+@asynccontextmanager
+async def edge_at(port: int) -> AsyncIterator[Client]:
+    async with connect(LinkConfig(host="127.0.0.1", port=port, client_id=EDGE)) as session:
+        await session.subscribe(TOPICS.held)
+        client = Client(session)
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.receive)
+            yield client
+            group.cancel_scope.cancel()
+
+
+def config(dsn: str, port: int, **options: Any) -> SinkConfig:
+    months = {"months_behind": 1200, "months_ahead": 120}  # the tests' NOW_MS is not the machine's
+    return SinkConfig(postgres=SecretStr(dsn), host="127.0.0.1", port=port, **{**months, **options})
+
+
+@asynccontextmanager
+async def running(settings: SinkConfig, log: Lines | None = None) -> AsyncIterator[Sink]:
+    """A sink that listens; stopped in order at the end."""
+    log = Lines() if log is None else log
+    stop = anyio.Event()
+    sink = Sink(settings, SystemClock(), log)
+    async with anyio.create_task_group() as group:
+        group.start_soon(sink.run, stop)
+        await until(lambda: "listening" in log.events())
+        yield sink
+        stop.set()
+
+
+async def test_it_commits_and_answers(mosquitto: Mosquitto, upstream: str) -> None:
+    log = Lines()
+    async with running(config(upstream, mosquitto.port), log), edge_at(mosquitto.port) as edge:
+        edge.session.send(TOPICS.ask, ask((LOG, wire.READINGS, 1, 30)))
+        for first in (1, 11, 21):
+            edge.send(readings(first, first + 9, head=30))
+        edge.send(records(wire.META, 1, [(NOW_MS, "device", "tank", "{}")]))
+        await until(lambda: len(edge.answers) >= 5)
+        assert edge.held() == Ranges([(1, 30)])
+        assert edge.held(wire.META) == Ranges([(1, 1)])
+        ledger = fetch(upstream, "SELECT tidewatt_ledger() AS id")[0]["id"]
+        assert {answer.ledger for answer in edge.answers} == {ledger}
+    assert stored_positions(upstream) == list(range(1, 31))
+    (told,) = [fields for _, event, fields in log.lines if event == "ledger"]
+    assert f'[uplink] ledger = "{ledger}"' in told["what_to_do"]
+    assert log.events("warning", "error") == []
+
+
+async def test_what_is_not_ours_stops_nobody(mosquitto: Mosquitto, upstream: str) -> None:
+    async with running(config(upstream, mosquitto.port)), edge_at(mosquitto.port) as edge:
+        for topic in (
+            "tidewatt/v1/NOT AN EDGE/batch/readings",
+            "tidewatt/v1//ask",
+            "tidewatt/v1/x/batch/No",
+            TOPICS.ask,
+        ):
+            edge.session.send(topic, b"garbage")
+        edge.session.send(TOPICS.batch(wire.EVENTS), b"garbage")
+        edge.session.send(TOPICS.batch("doses"), b"{}")
+        edge.send(readings(1, 10))
+        await until(lambda: edge.held() and len(edge.answers) == 3)
+        assert {stream for answer in edge.answers for stream in answer.hold} == {wire.EVENTS, "doses"}
+    assert stored_positions(upstream) == list(range(1, 11))
+
+
+@pytest.mark.parametrize(("group", "times"), [("", 2), ("sinks", 1)])
+async def test_two_sinks_on_one_ledger(mosquitto: Mosquitto, upstream: str, group: str, times: int) -> None:
+    settings = config(upstream, mosquitto.port, group=group, messages_in_flight_max=1000)
+    async with running(settings) as one, running(settings) as two, edge_at(mosquitto.port) as edge:
+        batches = [readings(first, first + 24, head=424) for first in range(1, 401, 20)]
+        for batch in batches:
+            edge.send(batch)
+        edge.session.send(TOPICS.ask, ask((LOG, wire.READINGS, 1, 405)))
+        await until(lambda: len(edge.answers) == times * (len(batches) + 1))
+        assert one.counters().batches + two.counters().batches == times * len(batches)
+        assert edge.held() == Ranges([(1, 405)])
+    assert stored_positions(upstream) == list(range(1, 406))
+
+
+async def test_it_waits_while_postgres_is_away_and_answers_when_it_is_back(
+    mosquitto: Mosquitto, upstream: str, postgres: Postgres
+) -> None:
+    log = Lines()
+    async with running(config(upstream, mosquitto.port), log), edge_at(mosquitto.port) as edge:
+        edge.send(readings(1, 10))
+        await until(lambda: edge.held())
+        postgres.kill()
+        edge.send(readings(11, 20))
+        await until(lambda: "postgres-away" in log.events("warning"))
+        assert edge.held() == Ranges([(1, 10)])
+        postgres.start()
+        await until(lambda: edge.held() == Ranges([(1, 20)]))
+        await until(lambda: "postgres-back" in log.events("info"))
+        assert log.events("warning").count("postgres-away") <= 2  # one for each connection
+    assert stored_positions(upstream) == list(range(1, 21))
+
+
+async def test_it_comes_back_to_a_broker_that_was_killed(mosquitto: Mosquitto, upstream: str) -> None:
+    log = Lines()
+    async with running(config(upstream, mosquitto.port), log):
+        mosquitto.kill()
+        await until(lambda: "broker-away" in log.events("warning"))
+        mosquitto.start()
+        await until(lambda: log.events().count("listening") == 2)
+        async with edge_at(mosquitto.port) as edge:
+            edge.send(readings(1, 10))
+            await until(lambda: edge.held())
+    assert log.events("warning") == ["broker-away"]
+
+
+async def test_it_ends_without_an_answer_when_the_database_cannot_be_used(
+    mosquitto: Mosquitto, upstream: str
+) -> None:
+    run_sql(
+        upstream,
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION"
+        " USING ERRCODE = 'disk_full', MESSAGE = 'no space left'; END $$",
+        "CREATE TRIGGER no BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION no()",
+    )
+    log, ends = Lines(), list[str]()
+
+    async def serve() -> None:
+        try:
+            await run_sink(config(upstream, mosquitto.port), SystemClock(), anyio.Event(), log)
+        except UpstreamError as error:
+            ends.append(str(error))
+
+    async with edge_at(mosquitto.port) as edge, anyio.create_task_group() as group:
+        group.start_soon(serve)
+        await until(lambda: "listening" in log.events())
+        edge.send(readings(1, 10))
+        await until(lambda: ends)
+        assert edge.answers == []
+    assert "no space left (SQLSTATE 53100); its disk is full; make room" in ends[0]
+    assert stored_positions(upstream) == []
+
+
+async def test_a_database_that_is_not_migrated_ends_it_with_the_command(database: str) -> None:
+    with pytest.raises(NotMigrated, match="tidewatt db migrate --upstream"):
+        await run_sink(config(database, 1), SystemClock(), anyio.Event(), Lines())
+
+
+async def test_a_stop_waits_for_what_is_being_written(mosquitto: Mosquitto, upstream: str) -> None:
+    with psycopg.connect(upstream) as blocker:
+        stop = anyio.Event()
+        log = Lines()
+        async with edge_at(mosquitto.port) as edge, anyio.create_task_group() as group:
+            group.start_soon(run_sink, config(upstream, mosquitto.port), SystemClock(), stop, log)
+            await until(lambda: "listening" in log.events())
+            edge.send(readings(1, 3))
+            await until(lambda: edge.held())
+            blocker.execute("LOCK TABLE reading IN SHARE MODE")
+            edge.send(readings(4, 10))
+            await until(lambda: waits_for_a_lock(upstream))
+            stop.set()
+            await anyio.wait_all_tasks_blocked()
+            blocker.commit()
+    assert stored_positions(upstream) == list(range(1, 11))
+
+
+async def test_it_says_once_a_minute_how_it_goes(mosquitto: Mosquitto, upstream: str) -> None:
+    clock, log, stop = FakeClock(now_ms=NOW_MS), Lines(), anyio.Event()
+    async with edge_at(mosquitto.port) as edge, anyio.create_task_group() as group:
+        group.start_soon(run_sink, config(upstream, mosquitto.port), clock, stop, log)
+        await until(lambda: "listening" in log.events())
+        edge.send(readings(1, 120))
+        await until(lambda: edge.held())
+        await clock.advance(61, loops=2)
+        (health,) = [fields for _, event, fields in log.lines if event == "sink-health"]
+        assert (health["batches"], health["rows"], health["rows_per_s"], health["waiting"]) == (1, 120, 2, 0)
+        assert (health["broker"], health["postgres"]) == (True, True)
+        stop.set()
+
+
+async def test_months_are_made_ahead_while_it_runs(mosquitto: Mosquitto, upstream: str) -> None:
+    clock, log, stop = FakeClock(now_ms=NOW_MS), Lines(), anyio.Event()
+    settings = config(upstream, mosquitto.port, months_ahead=1)
+    made = "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r' ORDER BY 1"
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_sink, settings, clock, stop, log)
+        await until(lambda: "listening" in log.events())
+        await until(lambda: len(fetch(upstream, made)) == 2)
+        clock.step(31 * 86_400_000)
+        await clock.advance(3601, loops=2)
+        await until(lambda: len(fetch(upstream, made)) == 3)
+        assert fetch(upstream, made)[-1]["relname"] == "reading_2026_03"
+        stop.set()
+
+
+def test_the_queue_is_bounded_and_takes_nothing_twice() -> None:
+    sink = Sink(config("postgresql:///x", 1, messages_in_flight_max=5), SystemClock(), Lines())
+    for at in range(20):
+        sink._accept(TOPICS.batch("readings"), b"%d" % (at // 2))
+    waiting = [payload for lane in sink._lanes for _, payload in lane.waiting]
+    assert waiting == [b"0", b"1", b"2", b"3", b"4"]
+    assert sum(lane.waiting_bytes for lane in sink._lanes) == 5
+
+
+# -------------------------------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def sink_file(tmp_path: Path, mosquitto: Mosquitto, upstream: str) -> Path:
+    path = tmp_path / "sink.toml"
+    path.write_text(
+        f'[sink]\npostgres = "{upstream}"\nhost = "127.0.0.1"\nport = {mosquitto.port}\nmonths_behind = 1200\n'
+    )
+    return path
+
+
+def tidewatt(path: Path, *arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(cli, ["--config", str(path), "sink", *arguments])
+    return done.exit_code, done.output
+
+
+def test_the_command_prints_the_ledger_and_ends_on_sigterm(sink_file: Path, upstream: str) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "--config", str(sink_file), "sink"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    ledger = fetch(upstream, "SELECT tidewatt_ledger() AS id")[0]["id"]
+    assert line.strip() == f'ledger {ledger}; in the config of each edge:  [uplink]  ledger = "{ledger}"'
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+
+
+def test_the_command_says_what_is_missing(sink_file: Path, database: str) -> None:
+    text = sink_file.read_text()
+    sink_file.write_text(
+        "\n".join(f'postgres = "{database}"' if "postgres" in line else line for line in text.split("\n"))
+    )
+    command = [*COMMAND, "--config", str(sink_file), "sink", "run"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "run: tidewatt db migrate --upstream postgresql://" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+async def fill(upstream: str) -> None:
+    from sync.ingest import Ingest
+
+    async with Ingest.open(upstream, now_ms=lambda: NOW_MS, log=Lines()) as ingest:
+        await ingest.batch(EDGE, *packed(readings(1, 10, head=12, ts={5: 0})))
+        await ingest.batch(EDGE, wire.EVENTS, b"garbage")
+
+
+def test_ledger_dead_letters_and_redrive(sink_file: Path, upstream: str) -> None:
+    anyio.run(fill, upstream)
+    code, output = tidewatt(sink_file, "ledger", "--json")
+    shown = json.loads(output)
+    assert code == 1  # two are missing
+    assert shown["ledger"] == fetch(upstream, "SELECT tidewatt_ledger() AS id")[0]["id"]
+    (log,) = shown["logs"]
+    assert (log["log"], log["stored"], log["refused"], log["missing"]) == (str(LOG), 9, 1, 2)
+    assert log["head_at"].endswith("Z")
+    assert "missing" in tidewatt(sink_file, "ledger")[1]
+
+    code, output = tidewatt(sink_file, "dead-letters", "--json")
+    shown = json.loads(output)
+    assert (code, [row["seq"] for row in shown["rows"]], [batch["stream"] for batch in shown["batches"]]) == (
+        0, [5], [wire.EVENTS],
+    )  # fmt: skip
+    assert "tidewatt sink redrive" in tidewatt(sink_file, "dead-letters", "--edge", EDGE)[1]
+    assert "no row was refused" in tidewatt(sink_file, "dead-letters", "--edge", "another")[1]
+
+    assert json.loads(tidewatt(sink_file, "redrive", "--json")[1]) == {"stored": 1, "refused": 0}
+    assert tidewatt(sink_file, "redrive") == (0, "nothing to do: no row was refused\n")
+    assert stored_positions(upstream) == list(range(1, 11))
