@@ -32,7 +32,7 @@ class UplinkConfig(BaseModel):
     prefix: Prefix = Field("tidewatt/v1", description="what every topic begins with; the sink needs the same")
     ledger: str = Field(
         "",
-        max_length=100,
+        pattern=r"^(tw1-[0-9a-f]{16})?$",
         description="id that `tidewatt sink` prints; empty: `tidewatt sync bind` binds once",
     )
     keepalive_s: int = Field(30, ge=5, le=3600, description="seconds between signs of life to the broker")

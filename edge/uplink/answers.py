@@ -1,0 +1,231 @@
+"""What the sink's answers mean for this site: whose they are, what they settle, and when they stay away."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import structlog
+
+from edge.clock import Clock
+from edge.store.database import Store
+from edge.store.log import offsets_by_evidence
+from edge.supervisor import Problems
+from edge.uplink.config import UplinkConfig
+from edge.uplink.outbox import Outbox
+from sync.ranges import Range, Ranges
+from sync.settlement import PRUNED
+from sync.window import SendWindow
+from sync.wire import Held, Topics
+
+LEDGER_ID: Final = re.compile(r"tw1-[0-9a-f]{16}")
+FORK_INTERVAL_S: Final = 3600.0
+FOREIGN_INTERVAL_S: Final = 3600.0
+OFFSET_NOISE_MS: Final = 2000
+"""A clock that differs less from the sink's is right: the difference is the way of the message."""
+
+logger = structlog.get_logger("uplink")
+
+
+class Answers:
+    """Owner of what is known of the other side.
+
+    candidate       the first ledger that answered while none is bound: believed in memory, never for letting go
+    last_answer_ms  when an answer of ours came last, None before the first
+    """
+
+    def __init__(
+        self,
+        *,
+        config: UplinkConfig,
+        topics: Topics,
+        store: Store,
+        outbox: Outbox,
+        window: SendWindow,
+        clock: Clock,
+        problems: Problems,
+    ) -> None:
+        self.candidate = ""
+        self.last_answer_ms: int | None = None
+        self.count = 0
+        self._config = config
+        self._topics = topics
+        self._store = store
+        self._outbox = outbox
+        self._window = window
+        self._clock = clock
+        self._problems = problems
+        self._last_fork_s = float("-inf")
+        self._last_foreign_s = float("-inf")
+        self._silent_since_s: float | None = None
+        self._silence_told = False
+
+    async def believe(self, held: Held) -> bool:
+        """Take in an answer; True if the sink has to be asked again."""
+        if not await self._is_ours(held):
+            return False
+        now_s = self._clock.monotonic_s()
+        self.last_answer_ms = self._clock.now_ms()
+        self.count += 1
+        self._window.heard(now_s)
+        self._hear_silence_end()
+        for stream, why in held.hold.items():
+            self._window.hold(stream, now_s)
+            self._problems.set(
+                f"uplink.hold.{stream}", f"the sink cannot take {stream}: {why}", severity="alarm"
+            )
+            logger.warning("the sink asks to wait", stream=stream, why=why)
+        result = await self._outbox.take(held)
+        if result.lost:
+            await self._give_up(result.lost)
+        for stream, log, first, last in result.answered:
+            if self._window.answered(stream, log, first, last, now_s):
+                self._problems.clear(f"uplink.hold.{stream}")
+        for log, (offset_ms, estimated) in result.offsets.items():
+            await self._store.set_offset(log, offset_ms, estimated=estimated, adopt=True)
+        await self._find_offsets(held.now_ms)
+        return result.fork and await self._leave_fork(held.newest)
+
+    # --------------------------------------------------------------------------------------- ledger
+
+    async def _is_ours(self, held: Held) -> bool:
+        bound = self._outbox.bound_ledger
+        if not bound:
+            self.candidate = self.candidate or held.ledger
+            self._problems.set("uplink.ledger", self.advice(), severity="warning")
+            return held.ledger == self.candidate
+        if held.ledger == bound:
+            self._problems.clear("uplink.ledger")
+            return True
+        now_s = self._clock.monotonic_s()
+        if now_s - self._last_foreign_s >= FOREIGN_INTERVAL_S:
+            self._last_foreign_s = now_s
+            await self._tell_foreign(held.ledger, bound)
+        return False
+
+    async def _tell_foreign(self, foreign: str, bound: str) -> None:
+        logger.warning("a foreign ledger answers and is ignored", ledger=foreign, bound=bound)
+        self._problems.set(
+            "uplink.ledger",
+            f"a sink with the foreign ledger {foreign} answers and is ignored. If the upstream database was moved on"
+            f" purpose, set [uplink] ledger to it, or run `tidewatt sync bind {foreign}`",
+            severity="alarm",
+        )
+        async with self._store.write() as tx:
+            await tx.emit(kind="ledger-foreign", subject=foreign, severity="alarm", body={"bound": bound})
+
+    def advice(self) -> str:
+        """What a person has to do so that delivered records may be let go; empty when nothing."""
+        if self._outbox.bound_ledger:
+            return ""
+        if not self.candidate:
+            return (
+                "this site is not bound to a ledger yet, so everything is kept here: set [uplink] ledger to the id"
+                " that `tidewatt sink` prints"
+            )
+        return (
+            f"ledger {self.candidate} answers but nobody confirmed it, so everything is kept here: if it is yours,"
+            f" run `tidewatt sync bind {self.candidate}` or set it as [uplink] ledger"
+        )
+
+    async def bind(self, ledger: str, who: str) -> None:
+        """Confirm a ledger for good.  Raises ValueError where the config names another."""
+        if not LEDGER_ID.fullmatch(ledger):
+            raise ValueError(
+                f"{ledger!r} is no ledger id; take the one that `tidewatt sink` prints (tw1- and 16 digits)"
+            )
+        wanted = self._config.ledger
+        if wanted and wanted != ledger:
+            raise ValueError(f"the config binds this site to {wanted}; change [uplink] ledger there instead")
+        before = self._outbox.bound_ledger
+        if before == ledger:
+            return
+        async with self._store.write() as tx:
+            await self._outbox.bind(tx, ledger, who)
+            await tx.emit(kind="ledger-bound", subject=ledger, body={"by": who, "before": before})
+        if ledger != (before or self.candidate):
+            self._outbox.forget()
+        self._problems.clear("uplink.ledger")
+
+    # -------------------------------------------------------------------------- times, losses, forks
+
+    async def _find_offsets(self, sink_now_ms: int) -> None:
+        """Fix the times of logs written on an untrusted clock: by ours once it is trusted, else by the sink's."""
+        if all(log.offset_ms is not None for log in self._store.logs):
+            return
+        true_ms = self._clock.now_ms() if self._clock.state().trusted else sink_now_ms
+        await fix_offsets(self._store, self._clock, true_ms)
+
+    async def _give_up(self, lost: tuple[tuple[str, Range], ...]) -> None:
+        async with self._store.write() as tx:
+            for stream, span in lost:
+                logger.warning(
+                    "upstream lacks rows that are no longer here", stream=stream, first=span[0], last=span[1]
+                )
+                await self._outbox.give_up(tx, stream, Ranges((span,)), PRUNED)
+                body = {"first": span[0], "last": span[1]}
+                await tx.emit(kind="rows-pruned", subject=stream, severity="alarm", body=body)
+
+    async def _leave_fork(self, newest: int) -> bool:
+        """Upstream knows a newer log in this site's name than this file does: begin one above it."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._last_fork_s < FORK_INTERVAL_S:
+            return False
+        self._last_fork_s = now_s
+        left = self._store.log
+        logger.warning("upstream knows a newer log of this site; one above it is begun", newest=newest)
+        self._store.end_log(above=newest)
+        async with self._store.write() as tx:
+            body = {"newest": str(newest), "left": str(left.id) if left else ""}
+            await tx.emit(kind="fork", subject=self._topics.edge, severity="alarm", body=body)
+        return True
+
+    # -------------------------------------------------------------------------------------- silence
+
+    def expect(self) -> None:
+        """Something was sent that deserves an answer."""
+        if self._silent_since_s is None:
+            self._silent_since_s = self._clock.monotonic_s()
+
+    def link_down(self) -> None:
+        """Without a link nobody can answer."""
+        self._silent_since_s = None
+
+    async def judge_silence(self) -> None:
+        """Raise the alarm when a working broker brings no answer: it may be refusing in silence."""
+        since = self._silent_since_s
+        if since is None or self._silence_told:
+            return
+        if self._clock.monotonic_s() - since < self._config.silence_alarm_s:
+            return
+        self._silence_told = True
+        text = (
+            f"the broker takes what {self._topics.edge!r} sends, but no sink answers: is `tidewatt sink` running with"
+            f" prefix {self._topics.prefix!r}, and may this login publish to {self._topics.batch('+')} and"
+            f" {self._topics.ask} and read {self._topics.held}? (A broker's ACL refuses in silence.)"
+        )
+        logger.warning("no answer", why=text)
+        self._problems.set("uplink.silence", text, severity="alarm")
+        async with self._store.write() as tx:
+            await tx.emit(kind="no-answer", subject=self._topics.edge, severity="alarm", body={"why": text})
+
+    def _hear_silence_end(self) -> None:
+        self._silent_since_s = None
+        if self._silence_told:
+            self._silence_told = False
+            self._problems.clear("uplink.silence")
+            logger.info("the sink answers again")
+
+
+async def fix_offsets(store: Store, clock: Clock, true_ms: int) -> None:
+    """Fix the times of the logs that wait for it, now that the true time is known; each is fixed once."""
+    found = offsets_by_evidence(
+        store.logs, boot_id=clock.boot_id, now_ms=true_ms, monotonic_ms=round(clock.monotonic_s() * 1000)
+    )
+    for log in [log for log in store.logs if log.offset_ms is None]:
+        offset_ms = found.get(log.id, 0)
+        if abs(offset_ms) < OFFSET_NOISE_MS:
+            offset_ms = 0
+        estimated = log.id not in found
+        await store.set_offset(log.id, offset_ms, estimated=estimated)
+        logger.info("the times of a log are final", log=log.id, offset_ms=offset_ms, estimated=estimated)

@@ -1,0 +1,293 @@
+"""What has yet to reach upstream, and what an answer settles.
+
+The tables are the queue: the outbox is the set of settled positions, nothing is copied.  It is kept in memory and
+saved now and then; if the saved state is old, positions are asked about and sent again, which does no harm.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from edge.store.database import Store, Tx
+from edge.store.log import STREAM_TABLES, Log
+from sync import wire
+from sync.planner import LogSpan
+from sync.ranges import EMPTY, Range, Ranges
+from sync.settlement import PRUNED, Fold, ask_pages, doubts, fill, fold, log_spans
+from sync.wire import Ask, AskLog, Batch, Held, Hole, LogClock, ReadingRows, SeriesRef
+
+SAVE_INTERVAL_S: Final = 60.0
+SETTLED_SPANS_MAX: Final = 4096
+"""Fragments that are saved; beyond it the newest are left out and will be asked about again."""
+
+RECORD_SELECT: Final = {
+    wire.EVENTS: "SELECT seq, ts, kind, subject, severity, body FROM event WHERE seq BETWEEN ? AND ? ORDER BY seq",
+    wire.META: "SELECT seq, ts, kind, id, body FROM meta WHERE seq BETWEEN ? AND ? ORDER BY seq",
+}
+READING_SELECT: Final = (
+    "SELECT seq, series, ts, value, quality, reason, span_s, calibration FROM reading"
+    " WHERE seq BETWEEN ? AND ? ORDER BY seq"
+)
+
+
+class Outbox:
+    """Owner of `settled` and `holes`; the publisher is its only writer."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.streams: tuple[str, ...] = tuple(STREAM_TABLES)
+        self._settled: dict[str, Ranges] = dict.fromkeys(self.streams, EMPTY)
+        self._holes: dict[str, list[Hole]] = {stream: [] for stream in self.streams}
+        self._refused: dict[str, Ranges] = dict.fromkeys(self.streams, EMPTY)
+        self._series: dict[int, tuple[str, str, int]] = {}
+        self._calibrations: dict[int, str] = {}
+        self.bound_ledger = ""
+        self._saved: dict[str, Ranges] = {}
+        self._saved_s = float("-inf")
+
+    async def load(self) -> None:
+        """Read what the last run left."""
+        async with self._store.read() as connection:
+            spans: dict[str, list[Range]] = {}
+            for row in await connection.exec_driver_sql("SELECT stream, first, last FROM settled"):
+                spans.setdefault(row.stream, []).append((row.first, row.last))
+            for stream, part in spans.items():
+                self._settled[stream] = Ranges(part)
+            self._saved = dict(self._settled)
+            for row in await connection.exec_driver_sql(
+                "SELECT stream, first, last, reason, n, ts_min, ts_max FROM hole ORDER BY stream, first"
+            ):
+                self._holes.setdefault(row[0], []).append(_hole(row[1:]))
+            bound = await connection.exec_driver_sql("SELECT ledger FROM binding ORDER BY id DESC LIMIT 1")
+            self.bound_ledger = bound.scalar_one_or_none() or ""
+
+    async def explain_pruned(self) -> None:
+        """Say of positions that left this file unsettled that they will never come.
+
+        So it is after a time without delivery: then raw rows leave for their age alone.
+        """
+        for stream in self.streams:
+            head = self._store.heads.get(stream, 0)
+            gone = EMPTY
+            if self.waiting(stream):
+                gone = self.waiting(stream) - self.holes(stream) - await self._present(stream, 1, head)
+            if gone:
+                async with self._store.write() as tx:
+                    await self.give_up(tx, stream, gone, PRUNED)
+                    await tx.emit(
+                        kind="rows-pruned", subject=stream, severity="warning", body={"n": gone.count}
+                    )
+
+    # -------------------------------------------------------------------------------------- positions
+
+    def settled(self, stream: str) -> Ranges:
+        return self._settled.get(stream, EMPTY)
+
+    def prunable(self, stream: str) -> Ranges:
+        """Positions that may leave this file: settled, and by a ledger that a person confirmed."""
+        return self._settled.get(stream, EMPTY) if self.bound_ledger else EMPTY
+
+    def refused(self, stream: str) -> int:
+        """How many rows upstream put into its dead letters, as far as this run was told."""
+        return self._refused.get(stream, EMPTY).count
+
+    def waiting(self, stream: str) -> Ranges:
+        """Every position given out and not settled."""
+        head = self._store.heads.get(stream, 0)
+        return Ranges(((1, head),)) - self._settled[stream] if head else EMPTY
+
+    def backlog(self) -> int:
+        """How many positions of all streams are not settled."""
+        return sum(self.waiting(stream).count for stream in self.streams)
+
+    def holes(self, stream: str) -> Ranges:
+        return Ranges((hole.first, hole.last) for hole in self._holes[stream])
+
+    def spans(self, stream: str) -> list[LogSpan]:
+        """Every log's part of a stream, oldest first."""
+        begins = [(log.id, log.begin.get(stream, 1)) for log in self._store.logs]
+        return log_spans(begins, self._store.heads.get(stream, 0)) if begins else []
+
+    def sendable(self, stream: str) -> list[LogSpan]:
+        """Parts whose times are final."""
+        final = {log.id for log in self._store.logs if log.offset_ms is not None}
+        return [span for span in self.spans(stream) if span.log in final]
+
+    def _log(self, log_id: int) -> Log | None:
+        return next((log for log in self._store.logs if log.id == log_id), None)
+
+    # --------------------------------------------------------------------------------------- messages
+
+    def asks(self) -> list[Ask]:
+        """All logs ever in this file, in pages.  A log must be open."""
+        current = self._store.log
+        assert current is not None
+        spans = {stream: {span.log: span for span in self.spans(stream)} for stream in self.streams}
+        told = [
+            AskLog(
+                log=log.id, closed=log.id != current.id, clock=_clock(log),
+                streams=tuple((s, spans[s][log.id].begin, spans[s][log.id].end) for s in self.streams),
+            )
+            for log in self._store.logs
+        ]  # fmt: skip
+        return ask_pages(current.id, told)
+
+    async def fetch(self, stream: str, span: LogSpan, range_: Range) -> tuple[Batch, Ranges]:
+        """The batch for a range of a log, and positions that hold neither row nor hole (there should be none)."""
+        first, last = range_
+        async with self._store.read() as connection:
+            rows: ReadingRows | Sequence[wire.Record]
+            if stream == wire.READINGS:
+                found, rows = await self._readings(connection, first, last)
+            else:
+                raw = (await connection.exec_driver_sql(RECORD_SELECT[stream], (first, last))).fetchall()
+                found, rows = [row[0] for row in raw], [tuple(row[1:]) for row in raw]
+        if len(found) == last - first + 1:
+            holes: tuple[Hole, ...] = ()
+            unexplained = EMPTY
+        else:
+            here = Ranges((seq, seq) for seq in found)
+            holes, unexplained = fill(first, last, here, self._holes[stream])
+        log = self._log(span.log)
+        current = self._store.log
+        assert log is not None
+        assert current is not None
+        batch = Batch(
+            stream=stream, log=span.log, run=current.id, first=first, last=last, begin=span.begin, head=span.end,
+            closed=span.log != current.id, clock=_clock(log), rows=rows, holes=holes,
+        )  # fmt: skip
+        return batch, unexplained
+
+    async def _readings(
+        self, connection: AsyncConnection, first: int, last: int
+    ) -> tuple[list[int], ReadingRows]:
+        raw = (await connection.exec_driver_sql(READING_SELECT, (first, last))).fetchall()
+        if not raw:
+            return [], ReadingRows(refs=(), ref=(), ts_ms=(), value=())
+        seq, series, ts_ms, value, quality, reason, span_s, calibration = zip(*raw, strict=True)
+        index: dict[tuple[int, int | None], int] = {}
+        ref = [index.setdefault(key, len(index)) for key in zip(series, calibration, strict=True)]
+        if any(key not in self._series for key, _ in index) or any(
+            key not in self._calibrations for _, key in index if key
+        ):
+            await self._learn_names(connection)
+        odd = {
+            at: (quality[at], reason[at] or "", span_s[at] or 0)
+            for at in range(len(raw))
+            if quality[at] or reason[at] or span_s[at]
+        }
+        refs = [self._ref(series_id, calibration_id) for series_id, calibration_id in index]
+        return list(seq), ReadingRows(refs=refs, ref=ref, ts_ms=ts_ms, value=value, odd=odd)
+
+    def _ref(self, series_id: int, calibration_id: int | None) -> SeriesRef:
+        name, unit, decimals = self._series[series_id]
+        calibration = self._calibrations[calibration_id] if calibration_id else ""
+        return SeriesRef(name=name, unit=unit, decimals=decimals, calibration=calibration)
+
+    async def _learn_names(self, connection: AsyncConnection) -> None:
+        for row in await connection.exec_driver_sql("SELECT id, name, unit, decimals FROM series"):
+            self._series[row.id] = (row.name, row.unit, row.decimals)
+        for row in await connection.exec_driver_sql("SELECT id, hash FROM calibration"):
+            self._calibrations[row.id] = row.hash
+
+    # ---------------------------------------------------------------------------------------- answers
+
+    async def take(self, held: Held) -> Fold:
+        """Believe an answer; what is lost has become holes `pruned` when this returns."""
+        spans = {stream: self.spans(stream) for stream in self.streams}
+        present: dict[str, Ranges] = {}
+        for stream, unsure in doubts(held, spans).items():
+            present[stream] = await self._present(stream, unsure.first, unsure.last)
+        holes = {stream: self.holes(stream) for stream in self.streams}
+        result = fold(held, spans, self._settled, present=present, holes=holes)
+        self._settled.update(result.settled)
+        for window in held.windows:
+            if window.stream in self._refused:
+                told = Ranges(((window.lo, window.hi),))
+                self._refused[window.stream] = (self._refused[window.stream] - told) | window.refused
+        return result
+
+    async def _present(self, stream: str, low: int, high: int) -> Ranges:
+        """Positions in `low..high` whose row is still in its table."""
+        table = STREAM_TABLES[stream]
+        async with self._store.read() as connection:
+            if stream == wire.META:
+                found = await connection.exec_driver_sql(
+                    "SELECT seq FROM meta WHERE seq BETWEEN ? AND ?", (low, high)
+                )
+                return Ranges((seq, seq) for seq in found.scalars())
+            # Readings and events leave at the front, or into holes: no scan is needed.
+            front = (await connection.exec_driver_sql(f"SELECT min(seq) FROM {table}")).scalar_one_or_none()
+        if front is None or front > high:
+            return EMPTY
+        return Ranges(((max(low, front), high),)) - self.holes(stream)
+
+    async def give_up(self, tx: Tx, stream: str, positions: Ranges, reason: str) -> None:
+        """Write holes for positions whose rows will never be sent."""
+        for first, last in positions - self.holes(stream):
+            hole = Hole(first=first, last=last, reason=reason, n=last - first + 1)
+            await tx.execute(
+                "INSERT OR REPLACE INTO hole VALUES (:stream, :first, :last, :reason, :n, NULL, NULL)",
+                {"stream": stream, "first": first, "last": last, "reason": reason, "n": hole.n},
+            )
+            self._holes[stream].append(hole)
+        self._holes[stream].sort(key=lambda hole: hole.first)
+        self._settled[stream] = self._settled[stream] - positions
+
+    async def set_aside(self, tx: Tx, stream: str, seq: int, reason: str) -> None:
+        """Move a row that cannot be sent out of its stream, for a person to look at, and leave a hole."""
+        table = STREAM_TABLES[stream]
+        row = (
+            (await tx.execute(f"SELECT * FROM {table} WHERE seq = :seq", {"seq": seq}))
+            .mappings()
+            .one_or_none()
+        )
+        body = json.dumps(dict(row) if row else {}, default=str)
+        await tx.execute(
+            "INSERT OR REPLACE INTO set_aside VALUES (:stream, :seq, :reason, :body)",
+            {"stream": stream, "seq": seq, "reason": reason, "body": body},
+        )
+        await tx.execute(f"DELETE FROM {table} WHERE seq = :seq", {"seq": seq})
+        await self.give_up(tx, stream, Ranges(((seq, seq),)), reason)
+
+    # ---------------------------------------------------------------------------------------- binding
+
+    async def bind(self, tx: Tx, ledger: str, who: str) -> None:
+        """Deliver to this ledger from now on; what another one held counts for nothing."""
+        await tx.execute(
+            "INSERT INTO binding (bound_ms, ledger, who) VALUES (:now, :ledger, :who)",
+            {"now": tx.now_ms(), "ledger": ledger, "who": who},
+        )
+        self.bound_ledger = ledger
+
+    def forget(self) -> None:
+        """Take nothing for settled, until the ledger has said so again."""
+        self._settled = dict.fromkeys(self.streams, EMPTY)
+        self._refused = dict.fromkeys(self.streams, EMPTY)
+
+    async def save(self, tx: Tx, now_s: float, *, at_once: bool = False) -> None:
+        """Save the settled positions inside a transaction that is made anyway, at most once a minute."""
+        if not self.bound_ledger or (not at_once and now_s - self._saved_s < SAVE_INTERVAL_S):
+            return
+        self._saved_s = now_s
+        for stream in self.streams:
+            ranges = self._settled[stream]
+            if self._saved.get(stream, EMPTY) == ranges:
+                continue
+            await tx.execute("DELETE FROM settled WHERE stream = :stream", {"stream": stream})
+            spans = [{"stream": stream, "first": a, "last": b} for a, b in list(ranges)[:SETTLED_SPANS_MAX]]
+            if spans:
+                await tx.execute("INSERT INTO settled VALUES (:stream, :first, :last)", spans)
+            self._saved[stream] = ranges
+
+
+def _clock(log: Log) -> LogClock:
+    return LogClock(state=log.clock, offset_ms=log.offset_ms, estimated=log.estimated)
+
+
+def _hole(row: Sequence[Any]) -> Hole:
+    return Hole(first=row[0], last=row[1], reason=row[2], n=row[3], ts_min_ms=row[4], ts_max_ms=row[5])
