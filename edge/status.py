@@ -223,21 +223,20 @@ class Site:
     # ---------------------------------------------------------------------------------------- history
 
     async def series(self) -> Sequence[Mapping[str, Any]]:
-        async with self._store.read() as connection:
-            return await history.series_list(connection)
+        return await history.series_list(self._store.path)
 
     async def readings(self, query: ReadingsQuery) -> Sequence[Mapping[str, Any]]:
-        async with self._store.read() as connection:
-            try:
-                return await history.readings(
-                    connection, query.series, query.from_ms, query.to_ms, query.limit, query.resolution_s
-                )
-            except KeyError as error:
-                raise NotFound(f"there is no series {error.args[0]!r}; /api/v1/series lists them") from None
+        try:
+            return await history.readings(
+                self._store.path, query.series, query.from_ms, query.to_ms, query.limit, query.resolution_s
+            )
+        except KeyError as error:
+            raise NotFound(f"there is no series {error.args[0]!r}; /api/v1/series lists them") from None
 
     async def events(self, query: EventsQuery) -> Sequence[Mapping[str, Any]]:
-        async with self._store.read() as connection:
-            return await history.events(connection, limit=query.limit, before=query.before, kinds=query.kinds)
+        return await history.events(
+            self._store.path, limit=query.limit, before=query.before, kinds=query.kinds
+        )
 
 
 def written_bytes() -> int:

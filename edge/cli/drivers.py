@@ -1,0 +1,116 @@
+"""`tidewatt drivers`: what can be connected, and with which options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from drivers.catalog import Driver, catalog, problems
+from edge.cli.support import Refused, json_option, print_json
+from edge.cli.table import Column, colour, show
+from edge.options import nearest
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tidewatt drivers
+  tidewatt drivers ds18b20
+  tidewatt drivers --find >> config.toml
+"""
+)
+@click.argument("name", required=False)
+@click.option("--find", is_flag=True, help="Look what is connected to this machine; prints config tables.")
+@json_option
+def drivers(name: str | None, find: bool, as_json: bool) -> None:
+    """What can be connected; with NAME, every option of that driver."""
+    known = catalog()
+    for problem in problems():
+        click.echo(f"{colour('warning', '!')} {problem}", err=True)
+    if name is not None and name not in known:
+        near = nearest(name, known)
+        guess = f"did you mean {near}?" if near else f"there are {', '.join(sorted(known))}"
+        raise Refused(f"there is no driver {name!r}; {guess}", exit_code=2)
+    chosen = {name: known[name]} if name else known
+    if find:
+        _print_found(chosen)
+    elif as_json:
+        print_json(
+            {"drivers": [_described(driver) for driver in chosen.values()], "problems": list(problems())}
+        )
+    elif name:
+        _print_options(known[name])
+    else:
+        columns = (
+            Column(title="driver"),
+            Column(title="what it is", cut=True),
+            Column(title="options", cut=True),
+        )
+        rows = [
+            (driver.name, driver.summary, ", ".join(driver.options.model_fields)) for driver in known.values()
+        ]
+        show(columns, rows)
+
+
+def _described(driver: Driver) -> dict[str, Any]:
+    return {"name": driver.name, "summary": driver.summary, "options": driver.options.model_json_schema()}
+
+
+def _print_options(driver: Driver) -> None:
+    click.echo(f"{click.style(driver.name, bold=True)}  {driver.summary}\n")
+    schema = driver.options.model_json_schema()
+    needed = set(schema.get("required", []))
+    columns = (
+        Column(title="option"),
+        Column(title="type"),
+        Column(title="default"),
+        Column(title="meaning", cut=True),
+    )
+    rows = [
+        (
+            name,
+            _type(option, schema),
+            "(must be given)" if name in needed else _toml(option.get("default")),
+            str(option.get("description", "")),
+        )
+        for name, option in schema.get("properties", {}).items()
+    ]
+    show(columns, rows, empty="it has no options of its own")
+    click.echo(
+        "\nEvery device also has name, interval_s, timeout_s, enabled and points; see config.example.toml"
+    )
+
+
+def _type(option: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """A JSON Schema type as a person would say it."""
+    if "$ref" in option:
+        option = schema.get("$defs", {}).get(str(option["$ref"]).rpartition("/")[2], {})
+    names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false",
+             "array": "list", "object": "table", "null": ""}  # fmt: skip
+    if "enum" in option:
+        return " | ".join(str(value) for value in option["enum"])
+    if "anyOf" in option:
+        return " or ".join(dict.fromkeys(text for part in option["anyOf"] if (text := _type(part, schema))))
+    return names.get(str(option.get("type", "")), "")
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return ""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _print_found(chosen: Mapping[str, Driver]) -> None:
+    count = 0
+    for driver in chosen.values():
+        for options in driver.find() if driver.find else ():
+            count += 1
+            click.echo(f'[[devices]]\nname = "{driver.name}-{count}"\ndriver = "{driver.name}"')
+            for key, value in options.items():
+                click.echo(f"{key} = {_toml(value)}")
+            click.echo()
+    if not count:
+        click.echo("nothing was found; is the bus enabled (raspi-config) and the sensor connected?", err=True)

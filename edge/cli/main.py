@@ -1,0 +1,219 @@
+"""`tidewatt`: the group of all verbs, and how errors reach a person.
+
+Exit codes: 0 done, 1 it did not work (or something is wrong), 2 wrong use of the command line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+
+from edge.cli.support import Cli, accept_config
+
+PROGRAM: Final = "tidewatt"
+COMPLETE_VARIABLE: Final = "_TIDEWATT_COMPLETE"
+DEFAULT_CONFIG: Final = "/etc/tidewatt/config.toml"
+EXIT_INTERRUPTED: Final = 130
+
+#: verb -> where its command is, and what the overview says of it (so that the overview imports nothing)
+VERBS: Final[Mapping[str, tuple[str, str]]] = {
+    "status": ("edge.cli.status:status", "Is everything all right? What is wrong, and what to do."),
+    "devices": ("edge.cli.devices:devices", "Devices with their newest values and last errors."),
+    "series": ("edge.cli.series:series", "What is recorded, with the newest value of each series."),
+    "readings": ("edge.cli.readings:readings", "Recorded values: a table, CSV or JSON."),
+    "events": ("edge.cli.events:events", "What happened: faults, recoveries, changes."),
+    "sync": ("edge.cli.sync:sync", "How far the delivery to Postgres is; bind its ledger."),
+    "test": ("edge.cli.test:test", "Read a device once and show what it says."),
+    "drivers": ("edge.cli.drivers:drivers", "What can be connected, with every option."),
+    "config": ("edge.cli.config:config", "Check a config file, show what is in force, print the schema."),
+    "run": ("edge.cli.run:run", "Run the daemon."),
+    "sink": ("edge.cli.sink:sink", "Run the upstream process, from the broker into Postgres."),
+    "db": ("edge.cli.db:db", "Migrate and look at the databases."),
+    "demo": ("edge.cli.demo:demo", "The whole thing on this machine, without any hardware."),
+    "completion": ("edge.cli.main:completion", "Print the completion script for bash, zsh or fish."),
+}
+
+#: Errors whose text tells a person what to do, by name: looking for them must import nothing.
+SPEAKING: Final = frozenset(
+    {
+        "edge.cli.support.Refused",
+        "edge.mistakes.ConfigInvalid",
+        "edge.local.LocalRefused",
+        "edge.local.LocalUnavailable",
+        "edge.store.database.StoreError",
+        "drivers.base.DriverError",
+    }
+)
+
+EPILOG: Final = """\b
+Examples:
+  tidewatt config check /etc/tidewatt/config.toml
+  tidewatt status
+  tidewatt readings tank.temperature --from -6h --csv
+  tidewatt --config .demo/config.toml devices
+
+\b
+The config file is --config FILE, else TIDEWATT_CONFIG, else /etc/tidewatt/config.toml.
+"""
+
+
+class LazyGroup(click.Group):
+    """Imports a verb's module when the verb is used; `--help` needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in VERBS:
+            return None
+        module, _, attribute = VERBS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        accept_config(command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], VERBS, n=1)
+            guess = f"did you mean {near[0]}?" if near else f"see {PROGRAM} --help"
+            ctx.fail(f"there is no command {args[0]!r}; {guess}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in VERBS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Verbs from the table, without importing them all for their help."""
+        from click.shell_completion import CompletionItem
+
+        verbs = [
+            CompletionItem(name, help=summary)
+            for name, (_, summary) in VERBS.items()
+            if name.startswith(incomplete)
+        ]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from edge.version import version
+
+        click.echo(f"{PROGRAM} {version()}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    envvar="TIDEWATT_CONFIG",
+    default=DEFAULT_CONFIG,
+    metavar="FILE",
+    help="The config file (also after the command).",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print it."
+)
+@click.pass_context
+def cli(ctx: click.Context, config_path: Path) -> None:
+    """tidewatt runs a site: it polls its sensors, keeps every value and delivers it to Postgres."""
+    ctx.obj = Cli(config_path=config_path)
+
+
+def config_path(context: click.Context) -> Path:
+    """The config file this command works on."""
+    found = context.find_object(Cli)
+    return found.config_path if found is not None else Path(DEFAULT_CONFIG)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tidewatt completion bash > ~/.local/share/bash-completion/completions/tidewatt
+  tidewatt completion zsh  > ~/.zfunc/_tidewatt     (with ~/.zfunc in fpath)
+  tidewatt completion fish > ~/.config/fish/completions/tidewatt.fish
+"""
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes tidewatt's commands and options in SHELL."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    # Not .source(): that runs the shell to look at its version, and this may be another machine.
+    completer = kind(cli, {}, PROGRAM, COMPLETE_VARIABLE)
+    click.echo(completer.source_template % completer.source_vars())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point: runs the command and ends the process with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; every error becomes one clear message on standard error and an exit code."""
+    try:
+        result = cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name=PROGRAM,
+            complete_var=COMPLETE_VARIABLE,
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+        return result if isinstance(result, int) and not isinstance(result, bool) else 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        _say(error)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return _reader_has_gone()
+    except Exception as error:  # noqa: BLE001 - the last place where an error can be put into words
+        return _explain(error)
+
+
+def _say(error: click.ClickException) -> None:
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+    click.echo(f"{PROGRAM}: {error.format_message()}", err=True)
+
+
+def _reader_has_gone() -> int:
+    """`tidewatt series | head`: the reader has enough.  Python must not fail on its last flush either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _explain(error: Exception) -> int:
+    """Errors that know what to do speak for themselves; anything else is a bug of ours and says so."""
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+    if kinds & SPEAKING:
+        told = str(error)
+        click.echo(told if "edge.mistakes.ConfigInvalid" in kinds else f"{PROGRAM}: {told}", err=True)
+        return int(getattr(error, "exit_code", 1))
+    if os.environ.get("TIDEWATT_DEBUG") or "INVOCATION_ID" in os.environ:
+        traceback.print_exception(error)
+    hint = "" if os.environ.get("TIDEWATT_DEBUG") else "; TIDEWATT_DEBUG=1 shows where, please report it"
+    click.echo(f"{PROGRAM}: {type(error).__name__}: {error}{hint}", err=True)
+    return 1
+
+
+if __name__ == "__main__":
+    main()

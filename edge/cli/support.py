@@ -1,0 +1,252 @@
+"""What the verbs share: the config they work on, the way to the daemon and to the database, times, output."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from edge.config import Config, UpstreamConfig
+    from edge.store.history import History
+
+RELATIVE: Final = re.compile(r"[-+]?(?P<count>\d+(?:\.\d+)?)(?P<unit>ms|s|m|min|h|d|w)")
+UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+WATCH_INTERVAL_S: Final = 1.0
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the text says why and what to do."""
+
+    def __init__(self, text: str, *, exit_code: int = 1) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+@dataclass(slots=True)
+class Cli:
+    """What every verb works on; the config is loaded when it is first needed."""
+
+    config_path: Path
+    _config: Config | None = field(default=None, repr=False)
+
+    def config(self) -> Config:
+        """The daemon's config.  Raises ConfigInvalid."""
+        if self._config is None:
+            from edge.config import Config
+            from edge.settings import load
+
+            self._config, _ = load(self.config_path, Config)
+        return self._config
+
+    def upstream_config(self) -> UpstreamConfig:
+        """The upstream process's config, from the same kind of file.  Raises ConfigInvalid."""
+        from edge.config import UpstreamConfig
+        from edge.settings import load
+
+        return load(self.config_path, UpstreamConfig)[0]
+
+    def database(self) -> Path:
+        return self.config().store.database
+
+    def socket(self) -> Path:
+        from edge.local import socket_path
+
+        return socket_path(self.config().local, self.database())
+
+    def call(self, verb: str, **args: Any) -> Any:
+        """Ask the running daemon.  Raises LocalUnavailable, LocalRefused."""
+        from edge.local import call
+
+        return call(self.socket(), verb, args)
+
+    def zone(self) -> tzinfo:
+        """The site's time zone."""
+        import zoneinfo
+
+        name = self.config().site.timezone
+        return UTC if name == "UTC" else zoneinfo.ZoneInfo(name)
+
+
+pass_cli = click.make_pass_decorator(Cli)
+
+
+def accept_config(command: click.Command) -> None:
+    """Let `--config FILE` stand behind the verb too; a verb with an option of that name keeps its own."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            accept_config(inner)
+    if any("--config" in parameter.opts for parameter in command.params):
+        return
+    option = click.Option(
+        ["--config"],
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        expose_value=False,
+        help="The config file.",
+        callback=_take_config,
+    )
+    command.params.append(option)
+
+
+def _take_config(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
+    cli = ctx.find_object(Cli)
+    if value is not None and cli is not None:
+        cli.config_path = value
+
+
+def json_option(command: Command) -> Command:
+    """`--json` for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+# ------------------------------------------------------------------------------------------- history
+
+
+@contextmanager
+def open_history(database: Path) -> Iterator[History]:
+    """What was recorded, read-only, whether the daemon runs or not.  Raises Refused."""
+    from edge.store import history
+
+    with database_errors(database), history.opened(database) as found:
+        yield found
+
+
+@contextmanager
+def database_errors(database: Path) -> Iterator[None]:
+    """SQLite's errors in words.  Raises Refused."""
+    import sqlite3
+
+    if not database.exists():
+        raise Refused(f"there is no database at {database}; start the daemon, or name its config: --config")
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Refused(f"{database}: {error}; {_database_advice(str(error))}") from error
+
+
+def _database_advice(words: str) -> str:
+    if "no such table" in words or "no such column" in words:
+        return "its schema is another version's; run tidewatt db status"
+    if "unable to open" in words or "readonly" in words:
+        return "add the user to the group tidewatt, or use sudo"
+    if "not a database" in words or "malformed" in words:
+        return "start the daemon, which sets it aside, or restore a backup"
+    return "run tidewatt db status"
+
+
+def watch(draw: Callable[[], None], *, every_s: float = WATCH_INTERVAL_S) -> None:
+    """Draw again and again on a cleared screen until Ctrl-C."""
+    try:
+        while True:
+            click.clear()
+            draw()
+            time.sleep(every_s)
+    except KeyboardInterrupt:
+        click.echo()
+
+
+# --------------------------------------------------------------------------------------------- times
+
+
+def now_ms() -> int:
+    from edge.clock import SystemClock
+
+    return SystemClock().now_ms()
+
+
+def parse_when(text: str, now: int, zone: tzinfo) -> int:
+    """UTC milliseconds of "now", "today", "-6h", "2026-03-01", "2026-03-01T08:00" or an ISO time with its zone.
+
+    A time without one is in `zone`.  Raises ValueError with what to write.
+    """
+    word = text.strip()
+    here = datetime.fromtimestamp(now / 1000, zone)
+    midnight = here.replace(hour=0, minute=0, second=0, microsecond=0)
+    if word == "now":
+        return now
+    if word in ("today", "yesterday"):
+        return _to_ms(midnight - timedelta(days=int(word == "yesterday")))
+    relative = RELATIVE.fullmatch(word)
+    if relative and not word.startswith("+"):
+        return now - round(float(relative["count"]) * UNIT_S[relative["unit"]] * 1000)
+    try:
+        moment = datetime.fromisoformat(word)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no time; write -90m, -6h, -7d, now, today, 2026-03-01 or 2026-03-01T08:00"
+        ) from None
+    return _to_ms(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+
+
+def _to_ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def when_option(cli: Cli, name: str, text: str, now: int) -> int:
+    """A time from the command line.  Raises click.BadParameter."""
+    try:
+        return parse_when(text, now, cli.zone())
+    except (ValueError, OverflowError, OSError) as error:
+        raise click.BadParameter(str(error), param_hint=f"--{name}") from error
+
+
+def show_time(iso_text: str | None, zone: tzinfo) -> str:
+    """An ISO time as the site's clock shows it, to the second; "" for none."""
+    if not iso_text:
+        return ""
+    return datetime.fromisoformat(iso_text).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def show_duration(seconds: float | None) -> str:
+    """Two units at most: 4.2 s, 3 min 5 s, 2 h 10 min, 5 d 3 h."""
+    if seconds is None:
+        return ""
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+    whole = round(seconds)
+    for (name, size), (small, small_size) in pairwise(units):
+        if whole >= size:
+            rest = whole % size // small_size
+            return f"{whole // size} {name}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"
+
+
+def show_bytes(count: float | None) -> str:
+    """1.2 kB, 34 MB: powers of 1000."""
+    if count is None:
+        return ""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 10 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def show_value(value: float | None, decimals: int | None = None) -> str:
+    """A number as it was stored: no more decimals than it has; "—" for none."""
+    if value is None:
+        return "—"
+    return (
+        f"{value:.{decimals}f}"
+        if decimals is not None
+        else f"{value:g}"
+        if value != int(value)
+        else f"{value:.0f}"
+    )

@@ -1,0 +1,67 @@
+"""`tidewatt test DEVICE`: read it once and show what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from edge.cli.support import Cli, Refused, json_option, pass_cli, print_json, show_duration, show_value
+from edge.cli.table import Column, show
+from edge.local import LocalUnavailable
+from edge.options import nearest
+
+COLUMNS = (
+    Column(title="point"),
+    Column(title="value", right=True),
+    Column(title="unit"),
+    Column(title="quality"),
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tidewatt test tank
+  tidewatt test tank --json
+"""
+)
+@click.argument("device")
+@json_option
+@pass_cli
+def test(cli: Cli, device: str, as_json: bool) -> int:
+    """Read DEVICE once and show what it says.
+
+    The running daemon does it on the device's own bus, else this process does.  Nothing is recorded.
+    """
+    outcome = _test(cli, device)
+    if as_json:
+        print_json(outcome)
+    elif outcome["ok"]:
+        click.echo(f"{device} answered in {show_duration(outcome['took_s'])} ({outcome['driver']})\n")
+        show(COLUMNS, [_row(point) for point in outcome["points"]], empty="it had nothing to say")
+    else:
+        raise Refused(f"{device} ({outcome['driver']}) failed: {outcome['error']}")
+    return 0 if outcome["ok"] else 1
+
+
+def _test(cli: Cli, name: str) -> dict[str, Any]:
+    known = {device.name: device for device in cli.config().devices}
+    try:
+        outcome: dict[str, Any] = cli.call("test", device=name)
+    except LocalUnavailable:
+        if name not in known:
+            near = nearest(name, known)
+            guess = f"did you mean {near}?" if near else f"there are {', '.join(known) or 'none'}"
+            raise Refused(f"there is no device {name!r} in {cli.config_path}; {guess}") from None
+        from edge.clock import SystemClock
+        from edge.poll.poller import try_device
+
+        outcome = asyncio.run(try_device(known[name], SystemClock()))
+    return outcome
+
+
+def _row(point: dict[str, Any]) -> tuple[str, str, str, str]:
+    reason = f": {point['reason']}" if point.get("reason") else ""
+    return (point["point"], show_value(point["value"]), point["unit"], f"{point['quality']}{reason}")

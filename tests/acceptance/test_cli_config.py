@@ -1,0 +1,150 @@
+"""`tidewatt config` and `tidewatt drivers`, as a person types them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from drivers.catalog import catalog
+from edge.cli.main import run
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
+GOOD = """\
+[site]
+name = "reef"
+[uplink]
+username = "reef"
+password = "correct-horse"
+[[devices]]
+name = "a"
+driver = "sim"
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("TIDEWATT_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "good.toml"
+    path.write_text(GOOD)
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    path = tmp_path / "bad.toml"
+    path.write_text('[site]\nname = "reef"\n[web]\nport = 0\nprt = 1\n[uplink]\ntls = yes\n')
+    return path
+
+
+def test_a_good_file_is_summed_up(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "check", str(good)]) == 0
+    assert capsys.readouterr().out == f"{good}: OK: site reef, 1 device, 5 options set\n"
+
+
+def test_the_named_config_is_checked_where_no_file_is_given(
+    good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--config", str(good), "config", "check"]) == 0
+    assert "OK" in capsys.readouterr().out
+
+
+def test_a_bad_file_is_told_line_by_line(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "check", str(bad)]) == 1
+    said = capsys.readouterr()
+    assert said.err == "3 mistakes\n"
+    assert [line.removeprefix(f"{bad}:")[:12] for line in said.out.splitlines()] == [
+        "4: web.port:",
+        "5: web.prt: ",
+        "7: uplink.tl",
+    ]
+
+
+def test_mistakes_come_as_json_too(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "check", "--json", str(bad)]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["ok"] is False
+    assert [(mistake["line"], mistake["key"]) for mistake in answer["mistakes"]] == [
+        (4, "web.port"),
+        (5, "web.prt"),
+        (7, "uplink.tls"),
+    ]
+
+
+def test_a_sinks_file_is_checked_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "sink.toml"
+    path.write_text('[sink]\npostgres = "postgresql://u:correct-horse@db/x"\n')
+    assert run(["config", "check", str(path)]) == 0
+    assert "the upstream process, from localhost:1883 into Postgres" in capsys.readouterr().out
+    path.write_text('[sink]\npostgres = "correct-horse"\n')
+    assert run(["config", "check", str(path)]) == 1
+    said = capsys.readouterr().out
+    assert "2: sink.postgres: not a connection string; write postgresql://" in said
+    assert "correct-horse" not in said
+
+
+def test_what_is_in_force_is_shown_with_its_origin_and_no_secret(
+    good: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TIDEWATT_WEB__PORT", "9000")
+    assert run(["config", "show", str(good), "--json"]) == 0
+    out = capsys.readouterr().out
+    shown = json.loads(out)
+    assert shown["web.port"] == {"value": 9000, "origin": "environment TIDEWATT_WEB__PORT"}
+    assert shown["site.name"] == {"value": "reef", "origin": f"{good}:2"}
+    assert shown["uplink.password"] == {"value": "********", "origin": f"{good}:5"}
+    assert shown["uplink.port"] == {"value": 1883, "origin": "default"}
+    assert shown["devices.a.driver"] == {"value": "sim", "origin": f"{good}:8"}
+    assert "correct-horse" not in out
+    assert run(["config", "show", str(good), "--changed"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [
+        "site.name", "uplink.username", "uplink.password", "web.port", "devices.a.name", "devices.a.driver",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [[], ["--sink"]])
+def test_the_schema_is_one(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "schema", *arguments]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert "sink" in schema["properties"]
+
+
+def test_the_example_is_good(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "check", str(EXAMPLE)]) == 0
+    assert "OK" in capsys.readouterr().out
+
+
+def test_drivers_are_listed_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["drivers"]) == 0
+    text = capsys.readouterr().out
+    for name, driver in catalog().items():
+        assert name in text
+        assert driver.summary in text
+    assert run(["drivers", "sim"]) == 0
+    text = capsys.readouterr().out
+    for option in catalog()["sim"].options.model_fields:
+        assert option in text
+    assert run(["drivers", "--json"]) == 0
+    assert {driver["name"] for driver in json.loads(capsys.readouterr().out)["drivers"]} == set(catalog())
+    assert run(["drivers", "simm"]) == 2
+    assert "did you mean sim?" in capsys.readouterr().err
+
+
+def test_what_is_found_on_this_machine_is_config_that_passes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["drivers", "--find"]) == 0
+    found = capsys.readouterr().out
+    path = tmp_path / "found.toml"
+    path.write_text(f'[site]\nname = "reef"\n{found}')
+    assert run(["config", "check", str(path)]) == 0, capsys.readouterr().out
