@@ -1,0 +1,154 @@
+"""`tidewatt demo` as a person runs it: in a process of its own, by its exit code, its output and what it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from edge.demo.process import free_port
+from edge.demo.site import birth
+from tests.unit.source import ROOT
+
+END_S: Final = 120.0
+
+
+def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "edge.cli.main", "demo", "--dir", str(folder), *arguments]
+    if "--port" not in arguments:
+        command += ["--port", str(free_port())]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@contextlib.contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A demo that polls: the block begins after its first line of numbers."""
+    process = demo(folder, *arguments)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "readings/s" in line:
+                break
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=END_S)
+    return process.returncode, out, err
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines that name the folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(folder) in line and path.parent.name != str(os.getpid()):
+                found.append(line)
+    return found
+
+
+def tidewatt(folder: Path, *arguments: str) -> Any:
+    """What a verb prints as JSON, on what a demo left."""
+    done = subprocess.run(
+        [sys.executable, "-m", "edge.cli.main", "--config", str(folder / "config.toml"), *arguments, "--json"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def folder(services_folder: Path) -> Iterator[Path]:
+    """Where Postgres may run as another account: pytest's own folders are private."""
+    path = Path(tempfile.mkdtemp(prefix="demo-", dir=services_folder))
+    path.chmod(0o755)
+    yield path / "demo"
+    shutil.rmtree(path)
+
+
+def readings_in(folder: Path) -> int:
+    with contextlib.closing(sqlite3.connect(folder / "tidewatt.db")) as connection:
+        count: int = connection.execute("SELECT count(*) FROM reading").fetchone()[0]
+    return count
+
+
+def test_every_record_is_in_postgres_once_and_the_next_demo_may_go_on(folder: Path) -> None:
+    code, out, err = ended(demo(folder, "--for", "6s", "--json"))
+    assert code == 0, err
+    outcome = json.loads(out.splitlines()[-1])
+    assert outcome["stored"] == outcome["upstream"] == readings_in(folder) > 0
+    assert (outcome["missing"], outcome["doubled"], outcome["differing"], outcome["unknown"]) == (0, 0, 0, 0)
+    assert processes_of(folder) == []
+    names = {series["name"] for series in tidewatt(folder, "series")["series"]}
+    assert {"tank.temperature", "house.power"} <= names
+    assert any(name.startswith("host.") for name in names)
+
+    code, out, err = ended(demo(folder, "--for", "3s", "--json", "--keep", "--broker", "mosquitto"))
+    assert code == 0, err
+    again = json.loads(out.splitlines()[-1])
+    assert again["stored"] == again["upstream"] == readings_in(folder) > outcome["stored"]
+    assert (again["missing"], again["doubled"]) == (0, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(number: signal.Signals, folder: Path) -> None:
+    with running(folder) as process:
+        process.send_signal(number)
+        code, out, err = ended(process)
+    assert code == 0, err
+    assert "every record is in Postgres, once" in out
+    assert processes_of(folder) == []
+
+
+def test_a_taken_port_is_told_with_what_to_do(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, err = ended(demo(folder, "--port", str(port)))
+    assert code == 1
+    assert f"port {port} is taken" in err
+    assert f"PORT={port + 1}" in err
+
+
+def test_a_child_that_dies_ends_the_demo_and_is_named(folder: Path) -> None:
+    with running(folder) as process:
+        os.kill(json.loads((folder / "children.json").read_text())["sink"][0], signal.SIGKILL)
+        code, _, err = ended(process)
+    assert code == 1
+    assert "tidewatt sink ended by itself (code -9)" in err
+    assert processes_of(folder) == []
+
+
+def test_after_a_kill_the_next_demo_ends_what_was_left(folder: Path) -> None:
+    with running(folder) as process:
+        process.kill()
+        process.wait()
+        left = [pid for pid, _ in json.loads((folder / "children.json").read_text()).values()]
+        assert len(left) == 4
+    code, _, err = ended(demo(folder, "--for", "2s", "--keep"))
+    assert code == 0, err
+    assert not any(birth(pid) for pid in left)
+
+
+def test_a_length_that_is_none_is_refused(folder: Path) -> None:
+    code, _, err = ended(demo(folder, "--for", "soon"))
+    assert code == 2
+    assert "write 30s, 5m or 1h" in err
