@@ -81,6 +81,8 @@ class Answers:
         for stream, log, first, last in result.answered:
             if self._window.answered(stream, log, first, last, now_s):
                 self._problems.clear(f"uplink.hold.{stream}")
+        if not self._outbox.bound_ledger:
+            return False  # an unconfirmed sink may neither set times nor tell of forks
         for log, (offset_ms, estimated) in result.offsets.items():
             await self._store.set_offset(log, offset_ms, estimated=estimated, adopt=True)
         await self._find_offsets(held.now_ms)

@@ -123,9 +123,8 @@ class Outbox:
     # --------------------------------------------------------------------------------------- messages
 
     def asks(self) -> list[Ask]:
-        """All logs ever in this file, in pages.  A log must be open."""
-        current = self._store.log
-        assert current is not None
+        """All logs ever in this file, in pages; there must be one."""
+        current = self._store.logs[-1]
         spans = {stream: {span.log: span for span in self.spans(stream)} for stream in self.streams}
         told = [
             AskLog(
@@ -153,9 +152,8 @@ class Outbox:
             here = Ranges((seq, seq) for seq in found)
             holes, unexplained = fill(first, last, here, self._holes[stream])
         log = self._log(span.log)
-        current = self._store.log
+        current = self._store.logs[-1]
         assert log is not None
-        assert current is not None
         batch = Batch(
             stream=stream, log=span.log, run=current.id, first=first, last=last, begin=span.begin, head=span.end,
             closed=span.log != current.id, clock=_clock(log), rows=rows, holes=holes,
@@ -197,7 +195,7 @@ class Outbox:
     # ---------------------------------------------------------------------------------------- answers
 
     async def take(self, held: Held) -> Fold:
-        """Believe an answer; what is lost has become holes `pruned` when this returns."""
+        """Believe an answer: what is settled changes at once, what else it means is for the caller to do."""
         spans = {stream: self.spans(stream) for stream in self.streams}
         present: dict[str, Ranges] = {}
         for stream, unsure in doubts(held, spans).items():

@@ -438,3 +438,30 @@ async def test_a_row_that_cannot_be_sent_leaves_a_hole_and_delays_nothing(
         async with edge.store.read() as connection:
             kept = await connection.exec_driver_sql("SELECT stream, seq, reason FROM set_aside")
             assert [tuple(row) for row in kept] == [("readings", 7, "unsendable")]
+
+
+async def test_delivery_goes_on_while_no_log_is_open(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    sink = MemorySink()
+    async with (
+        beside(lambda: sink.run(mosquitto.port)),
+        edge_on(tmp_path, mosquitto.port, ledger=sink.ledger_id) as edge,
+    ):
+        await until(lambda: edge.publisher.answers.count > 0)
+        await edge.add_readings(40)
+        edge.store.end_log()
+        edge.publisher.ask()
+        await until(lambda: sink.count("readings") == 40 and edge.backlog() == 0)
+
+
+async def test_an_unconfirmed_sink_sets_no_times(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    sink = MemorySink()
+    clock = FakeClock(state=ClockState.UNKNOWN)
+    async with (
+        beside(lambda: sink.run(mosquitto.port)),
+        edge_on(tmp_path, mosquitto.port, clock=clock) as edge,
+    ):
+        await edge.add_readings(5)
+        await until(lambda: edge.publisher.answers.count > 0 and edge.told("the clock is not set"))
+        assert all(log.offset_ms is None for log in edge.store.logs)
+        await edge.publisher.bind(sink.ledger_id, "a test")
+        await until(lambda: sink.count("readings") == 5)
