@@ -87,7 +87,6 @@ class Site:
         """Keep up to date what status needs from the database and the disk, and what is wrong with devices."""
         while True:
             self._judge_devices()
-            self._judge_clock()
             await self._look()
             await self._clock.sleep(REFRESH_S)
 
@@ -105,15 +104,6 @@ class Site:
             self._problems.set(key, words, severity="warning")
         for key in before - self._failing:
             self._problems.clear(key)
-
-    def _judge_clock(self) -> None:
-        if self._clock.state().trusted:
-            self._problems.clear("clock")
-        else:
-            text = (
-                "the clock is not set, so times are a guess until it is; they are corrected before they leave"
-            )
-            self._problems.set("clock", text, severity="info")
 
     async def _look(self) -> None:
         oldest: dict[str, int | None] = {}
