@@ -133,6 +133,16 @@ def _store(store: Mapping[str, Any]) -> Iterator[Metric]:
     for key, name, words in (
         ("queued", "tidewatt_readings_queued", "Readings in memory that wait for the next commit"),
         ("bytes", "tidewatt_database_bytes", "Size of the local database"),
+        (
+            "disk_written_day_bytes",
+            "tidewatt_disk_bytes_written_per_day",
+            "Writes of everybody to the disk, at this rate",
+        ),
+        (
+            "card_life_years",
+            "tidewatt_card_life_years",
+            "Years until a card has had 500 full writes at this rate",
+        ),
         ("disk_free_bytes", "tidewatt_disk_free_bytes", "Free space where the database lies"),
     ):
         if store.get(key) is not None:

@@ -16,6 +16,7 @@ from edge.config import Config
 from edge.image import Image, Reading
 from edge.poll.poller import Poller
 from edge.store import history
+from edge.store.card import UNKNOWN_WEAR, Card, Wear
 from edge.store.database import Store
 from edge.store.events import EventQueue
 from edge.store.log import STREAM_TABLES
@@ -44,6 +45,7 @@ class _Looked:
     oldest_ms: dict[str, int | None] = field(default_factory=dict)
     bytes: int = 0
     disk_free_bytes: int = 0
+    wear: Wear = UNKNOWN_WEAR
 
 
 class Site:
@@ -80,6 +82,7 @@ class Site:
         self._started_ms = clock.now_ms()
         self._started_s = clock.monotonic_s()
         self._written_at_start = written_bytes()
+        self._card = Card(store.path.parent, self._started_s)
 
     # --------------------------------------------------------------------------------------- refreshed
 
@@ -119,7 +122,10 @@ class Site:
         files = [path, path.with_name(path.name + "-wal")]
         free = shutil.disk_usage(path.parent).free
         self._looked = _Looked(
-            oldest_ms=oldest, bytes=sum(f.stat().st_size for f in files if f.exists()), disk_free_bytes=free
+            oldest_ms=oldest,
+            bytes=sum(f.stat().st_size for f in files if f.exists()),
+            disk_free_bytes=free,
+            wear=self._card.wear(self._clock.monotonic_s()),
         )
         least_mb = self.config.store.disk_free_min_mb
         if free < least_mb * MEGABYTE:
@@ -159,6 +165,7 @@ class Site:
 
     def _store_status(self) -> dict[str, Any]:
         store, recorder = self._store, self._recorder.status()
+        wear = self._looked.wear
         return {
             "path": str(store.path),
             "log": str(store.log.id) if store.log else None,
@@ -172,6 +179,8 @@ class Site:
             "commits_total": store.commits,
             "bytes": self._looked.bytes,
             "bytes_written": max(0, written_bytes() - self._written_at_start),
+            "disk_written_day_bytes": _rounded(wear.bytes_day, 0),
+            "card_life_years": _rounded(wear.life_years, 1),
             "disk_free_bytes": self._looked.disk_free_bytes,
         }
 
@@ -227,6 +236,10 @@ class Site:
         return await history.events(
             self._store.path, limit=query.limit, before=query.before, kinds=query.kinds
         )
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def written_bytes() -> int:

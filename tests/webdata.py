@@ -231,6 +231,8 @@ class FakeSite:
                 "last_commit": iso_utc(now_ms - 2000),
                 "bytes": 61_400_000,
                 "bytes_written": 70_200_000,
+                "disk_written_day_bytes": 740_000_000.0,
+                "card_life_years": 59.2,
                 "disk_free_bytes": 23_100_000_000,
                 "commits_total": 4711,
             },

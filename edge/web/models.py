@@ -65,6 +65,14 @@ class StoreStatus(TypedDict):
     last_commit: TimeOrNone
     bytes: Annotated[Count, Field(description="size of the database files")]
     bytes_written: Annotated[Count, Field(description="bytes written to the disk since the start")]
+    disk_written_day_bytes: Annotated[
+        float | None,
+        Field(description="bytes a day written to the whole disk, by anybody; null: not known yet"),
+    ]
+    card_life_years: Annotated[
+        float | None,
+        Field(description="years until a card of this size has had 500 full writes at that rate"),
+    ]
     disk_free_bytes: Count
     commits_total: NotRequired[Annotated[Count, Field(description="transactions since the start")]]
 

@@ -135,6 +135,12 @@ function showStore(store) {
     ["Last commit", store.last_commit ? when(new Date(store.last_commit)) : "none yet"],
     ["A power cut can lose", `at most the last ${store.flush_interval_s} s`],
     ["Written to the disk", `${bytes(store.bytes_written)} since the start`],
+    store.disk_written_day_bytes === null
+      ? null
+      : ["All writes to it", `${bytes(store.disk_written_day_bytes)} a day`],
+    store.card_life_years === null
+      ? null
+      : ["A card would last", store.card_life_years > 50 ? "over 50 years" : `about ${store.card_life_years} years`],
     dropped.length
       ? ["Not stored", dropped.map(([reason, number]) => `${count(number)} (${reason})`).join(", "), "is-warning"]
       : null,
