@@ -48,8 +48,8 @@ from edge.verbs import verbs_of
 from edge.version import version
 from edge.web.server import WebServer
 from migrations.state import ensure_migrated
+from sync.messages import Topics
 from sync.ranges import EMPTY, Ranges
-from sync.wire import Topics
 
 CLOCK_CHECK_S: Final = 5.0
 CLOCK_STEP_MS: Final = 2000

@@ -17,11 +17,11 @@ import anyio
 import psycopg
 
 from sync import pack, postgres, wire
+from sync.messages import Ask, AskLog, Batch, Held, Window, WireError
 from sync.pack import Month, Policy, Readings, Refusal, Rows
 from sync.ranges import EMPTY, Ranges
 from sync.settlement import pages, windows
 from sync.transaction import EdgeUnknown, Entry, Names, Transaction, entry_of, locked
-from sync.wire import Ask, AskLog, Batch, Held, Window, WireError
 
 T = TypeVar("T")
 

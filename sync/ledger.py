@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from sync.messages import Batch, Window
 from sync.ranges import EMPTY, Ranges
-from sync.wire import Batch, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

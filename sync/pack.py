@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final, NamedTuple
 
-from sync import wire
+from sync import messages
+from sync.messages import Batch, ReadingRows, Record, SeriesRef
 from sync.ranges import Ranges
-from sync.wire import Batch, ReadingRows, Record, SeriesRef
 
 COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TAIL: Final = b"\xff\xff"
@@ -401,7 +401,7 @@ def rows_of(batch: Batch) -> Rows:
 
 def revive(stream: str, dead: Sequence[tuple[int, str]]) -> Rows:
     """Rows again from dead letters `(seq, payload)`."""
-    if stream == wire.READINGS:
+    if stream == messages.READINGS:
         return revive_readings(dead)
     return Records(
         stream=stream, seq=[seq for seq, _ in dead], rows=[tuple(json.loads(payload)) for _, payload in dead]
@@ -480,9 +480,9 @@ def _scalar(value: object, what: str) -> str:
 
 
 _CHECKS: Final[dict[str, Callable[[Record, int], Record]]] = {
-    wire.EVENTS: _check_event,
-    wire.META: _check_meta,
-    wire.CHANNEL_DAYS: _check_channel_day,
+    messages.EVENTS: _check_event,
+    messages.META: _check_meta,
+    messages.CHANNEL_DAYS: _check_channel_day,
 }
 
 EVENT_COLUMNS: Final = "edge, log, seq, ts, kind, subject, severity, body"

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sync.messages import Window
 from sync.ranges import EMPTY, Range, Ranges
-from sync.wire import Window
 
 FRAGMENTS_MAX: Final = 256
 """Live skips ahead, and so breaks the unsettled positions apart, only while there are fewer pieces."""

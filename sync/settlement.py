@@ -15,9 +15,9 @@ from itertools import pairwise
 from typing import Final
 
 from sync.ledger import Ledger
+from sync.messages import Ask, AskLog, Held, Hole, Window
 from sync.planner import LogSpan, settle
 from sync.ranges import EMPTY, Range, Ranges
-from sync.wire import Ask, AskLog, Held, Hole, Window
 
 ASK_LOGS_MAX: Final = 256
 """Logs in one page of an ask: about 32 KB before it is deflated."""

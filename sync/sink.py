@@ -20,8 +20,9 @@ import anyio
 from sync.config import SinkConfig
 from sync.ingest import Counters, Ingest, Log, Prepared
 from sync.link import LinkConfig, LinkDown, Patience, Session, keep_connected
+from sync.messages import Held, Topics
 from sync.postgres import UpstreamError, UpstreamGone
-from sync.wire import Held, Topics, encode_held
+from sync.wire import encode_held
 
 LANES: Final = 2
 """Connections to Postgres.  An edge always takes the same one, so that no two wait for each other's lock."""

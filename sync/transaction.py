@@ -15,11 +15,11 @@ from typing import Any, Final
 import anyio
 import psycopg
 
-from sync import pack, postgres, wire
+from sync import messages, pack, postgres
 from sync.ledger import Ledger
+from sync.messages import Hole, LogClock
 from sync.pack import Readings, Refusal, Rows
 from sync.ranges import Ranges
-from sync.wire import Hole, LogClock
 
 Key = tuple[str, ...]
 
@@ -237,11 +237,11 @@ class Transaction:
                 calibrations=self.calibrations,
             )  # fmt: skip
             await self._copy(COPY_READINGS, data)
-        elif rows.stream == wire.EVENTS:
+        elif rows.stream == messages.EVENTS:
             await self._copy(
                 COPY_EVENTS, pack.pack_events(rows, edge=self.edge, log=self.log, offset_ms=self.offset_ms)
             )
-        elif rows.stream == wire.META:
+        elif rows.stream == messages.META:
             newest = [(seq, *row) for seq, row in pack.newest_by_key(rows)]
             columns = [list(column) for column in zip(*newest, strict=True)]
             await self.connection.execute(WRITE_META, (self.edge, self.log, self.offset_ms, *columns))

@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.services import Mosquitto, Postgres
+
+# Machines are slow and noisy: how long an example takes proves nothing.
+settings.register_profile("tidewatt", deadline=None)
+settings.load_profile("tidewatt")
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ import anyio
 import psycopg
 from psycopg.rows import dict_row
 
-from sync import wire
+from sync import messages, wire
+from sync.messages import Ask, AskLog, Batch, Hole, LogClock, ReadingRows, Record, SeriesRef
 from sync.ranges import Ranges
-from sync.wire import Ask, AskLog, Batch, Hole, LogClock, ReadingRows, Record, SeriesRef
 
 NOW_MS = 1_767_225_600_000
 """2026-01-01, where the tests' sinks stand."""
@@ -59,7 +59,7 @@ def readings(
         odd={seqs.index(seq): odd[seq] for seq in odd} if odd else {},
     )
     return Batch(
-        stream=wire.READINGS, log=log, run=run, first=first, last=last, begin=begin, head=head or last,
+        stream=messages.READINGS, log=log, run=run, first=first, last=last, begin=begin, head=head or last,
         closed=closed, clock=clock, rows=rows, holes=tuple(holes),
     )  # fmt: skip
 
@@ -120,7 +120,7 @@ def stored_positions(dsn: str, edge: str = EDGE) -> list[int]:
     return [row["seq"] for row in rows]
 
 
-def completeness(dsn: str, stream: str = wire.READINGS, log: int = LOG) -> dict[str, Any]:
+def completeness(dsn: str, stream: str = messages.READINGS, log: int = LOG) -> dict[str, Any]:
     """The row of v1_completeness of a log and stream, without its times."""
     rows = fetch(dsn, "SELECT * FROM v1_completeness WHERE stream = %s AND log = %s", stream, log)
     assert len(rows) == 1, rows

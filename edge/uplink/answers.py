@@ -13,10 +13,10 @@ from edge.store.log import offsets_by_evidence
 from edge.supervisor import Problems
 from edge.uplink.config import UplinkConfig
 from edge.uplink.outbox import Outbox
+from sync.messages import Held, Topics
 from sync.ranges import Range, Ranges
 from sync.settlement import PRUNED
 from sync.window import SendWindow
-from sync.wire import Held, Topics
 
 LEDGER_ID: Final = re.compile(r"tw1-[0-9a-f]{16}")
 FORK_INTERVAL_S: Final = 3600.0

@@ -8,7 +8,7 @@ from typing import Any
 from edge.clock import Clock, iso_utc
 from edge.image import Image, Reading
 from sync.link import Session
-from sync.wire import Topics
+from sync.messages import Topics
 
 
 class LiveValues:

@@ -14,19 +14,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from edge.store.database import Store, Tx
 from edge.store.log import STREAM_TABLES, Log
-from sync import wire
+from sync import messages
+from sync.messages import Ask, AskLog, Batch, Held, Hole, LogClock, ReadingRows, SeriesRef
 from sync.planner import LogSpan
 from sync.ranges import EMPTY, Range, Ranges
 from sync.settlement import PRUNED, Fold, ask_pages, doubts, fill, fold, log_spans
-from sync.wire import Ask, AskLog, Batch, Held, Hole, LogClock, ReadingRows, SeriesRef
 
 SAVE_INTERVAL_S: Final = 60.0
 SETTLED_SPANS_MAX: Final = 4096
 """Fragments that are saved; beyond it the newest are left out and will be asked about again."""
 
 RECORD_SELECT: Final = {
-    wire.EVENTS: "SELECT seq, ts, kind, subject, severity, body FROM event WHERE seq BETWEEN ? AND ? ORDER BY seq",
-    wire.META: "SELECT seq, ts, kind, id, body FROM meta WHERE seq BETWEEN ? AND ? ORDER BY seq",
+    messages.EVENTS: "SELECT seq, ts, kind, subject, severity, body FROM event WHERE seq BETWEEN ? AND ? ORDER BY seq",
+    messages.META: "SELECT seq, ts, kind, id, body FROM meta WHERE seq BETWEEN ? AND ? ORDER BY seq",
 }
 READING_SELECT: Final = (
     "SELECT seq, series, ts, value, quality, reason, span_s, calibration FROM reading"
@@ -139,8 +139,8 @@ class Outbox:
         """The batch for a range of a log, and positions that hold neither row nor hole (there should be none)."""
         first, last = range_
         async with self._store.read() as connection:
-            rows: ReadingRows | Sequence[wire.Record]
-            if stream == wire.READINGS:
+            rows: ReadingRows | Sequence[messages.Record]
+            if stream == messages.READINGS:
                 found, rows = await self._readings(connection, first, last)
             else:
                 raw = (await connection.exec_driver_sql(RECORD_SELECT[stream], (first, last))).fetchall()
@@ -213,7 +213,7 @@ class Outbox:
         """Positions in `low..high` whose row is still in its table."""
         table = STREAM_TABLES[stream]
         async with self._store.read() as connection:
-            if stream == wire.META:
+            if stream == messages.META:
                 found = await connection.exec_driver_sql(
                     "SELECT seq FROM meta WHERE seq BETWEEN ? AND ?", (low, high)
                 )

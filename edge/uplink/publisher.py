@@ -23,15 +23,15 @@ from edge.uplink.answers import Answers
 from edge.uplink.config import UplinkConfig
 from edge.uplink.live import LiveValues
 from edge.uplink.outbox import Outbox
-from sync import wire
+from sync import messages, wire
 from sync.link import LinkConfig, LinkDown, Message, Session, keep_connected
+from sync.messages import Topics, WireError
 from sync.planner import Lane, LogSpan, plan
 from sync.ranges import Ranges
 from sync.settlement import UNEXPLAINED
 from sync.window import Flight, SendWindow
-from sync.wire import Topics, WireError
 
-ORDER: Final = (wire.META, wire.EVENTS, wire.READINGS)
+ORDER: Final = (messages.META, messages.EVENTS, messages.READINGS)
 """Streams by urgency: names first, then what happened, then values."""
 CLONE_WITHIN_S: Final = 60.0
 CLONES_ALARM: Final = 2
@@ -236,13 +236,13 @@ class Publisher:
 
     def _is_time(self, stream: str, waiting: Ranges, now_s: float) -> bool:
         """Whether to send now, or to gather a little more."""
-        if stream != wire.READINGS or len(waiting) > 1 or waiting.count >= self._rows_max[stream]:
+        if stream != messages.READINGS or len(waiting) > 1 or waiting.count >= self._rows_max[stream]:
             return True
         return now_s - self._sent_s.get(stream, float("-inf")) >= self._config.batch_interval_s
 
     def _lane(self, stream: str, waiting: Ranges, now_s: float) -> Lane:
         """While there is a backlog, the live lane gets the window's other share, once per interval at most."""
-        if stream != wire.READINGS or waiting.count <= self._rows_max[stream]:
+        if stream != messages.READINGS or waiting.count <= self._rows_max[stream]:
             return Lane.BACKLOG
         self._live_turn = min(1.0, self._live_turn + 1 - self._config.backlog_share)
         if (

@@ -195,8 +195,13 @@ class TestWithDaemon:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]
         timer.cancel()
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        for _ in range(30):  # as an impatient person: one may fall into a moment that swallows it
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=1)
+                break
+            except subprocess.TimeoutExpired:
+                continue
         assert lines[0] == "ts,series,unit,value,quality,reason\n"
         assert lines[1] < lines[2]
         assert process.returncode == 130

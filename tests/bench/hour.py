@@ -23,7 +23,7 @@ from edge.store.database import Store
 from edge.store.recorder import Recorder
 from edge.uplink.outbox import Outbox
 from migrations.runner import migrate_edge
-from sync import wire
+from sync import messages
 from sync.ranges import Ranges
 from tests.bench.processes import usage
 
@@ -70,14 +70,14 @@ def _poll(recorder: Recorder, clock: FakeClock, second: int) -> None:
 async def _settle(store: Store, outbox: Outbox) -> None:
     """What the sink would answer: it holds everything."""
     windows = tuple(
-        wire.Window(
-            log=span.log, stream=wire.READINGS, lo=span.begin, hi=span.end,
+        messages.Window(
+            log=span.log, stream=messages.READINGS, lo=span.begin, hi=span.end,
             stored=Ranges(((span.begin, span.end),)),
         )
-        for span in outbox.spans(wire.READINGS)
+        for span in outbox.spans(messages.READINGS)
     )  # fmt: skip
     newest = max(log.id for log in store.logs)
-    await outbox.take(wire.Held(ledger=LEDGER, newest=newest, now_ms=0, windows=windows))
+    await outbox.take(messages.Held(ledger=LEDGER, newest=newest, now_ms=0, windows=windows))
 
 
 if __name__ == "__main__":

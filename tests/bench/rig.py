@@ -21,7 +21,7 @@ from edge.demo.broker import Mosquitto
 from edge.demo.compare import Upstream
 from edge.demo.postgres import Postgres
 from edge.demo.process import Child, free_port
-from sync import wire
+from sync import messages, wire
 
 SITE: Final = "bench"
 #: structlog uses rich where the demo or the development tools brought it; a Pi has none.
@@ -83,7 +83,7 @@ class Wire:
     def since(self, index: int) -> tuple[int, int]:
         """Readings and bytes in the payloads from that one on."""
         payloads = self.payloads[index:]
-        rows = sum(len(wire.decode_batch(payload, wire.READINGS).rows) for payload in payloads)
+        rows = sum(len(wire.decode_batch(payload, messages.READINGS).rows) for payload in payloads)
         return rows, sum(map(len, payloads))
 
 

@@ -12,13 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sync import planner, settlement, wire
+from sync import messages, planner, settlement, wire
 from sync.ledger import Ledger
-from sync.planner import Lane, LogSpan
-from sync.ranges import EMPTY, Ranges
-from sync.rank import DayRank, day_rank, meta_rank
-from sync.window import Flight, SendWindow
-from sync.wire import (
+from sync.messages import (
     CHANNEL_DAYS,
     EVENTS,
     META,
@@ -33,6 +29,10 @@ from sync.wire import (
     SeriesRef,
     WireError,
 )
+from sync.planner import Lane, LogSpan
+from sync.ranges import EMPTY, Ranges
+from sync.rank import DayRank, day_rank, meta_rank
+from sync.window import Flight, SendWindow
 
 if TYPE_CHECKING:
     from tests.contract.protocol_world import World
@@ -457,8 +457,8 @@ class Database:
             )
             self.facts[key] = (row, row[2 if stream == READINGS else 0] + offset_ms)
 
-    def take_ask(self, ask: wire.Ask, now_ms: int) -> list[Held]:
-        told: list[wire.Window] = []
+    def take_ask(self, ask: messages.Ask, now_ms: int) -> list[Held]:
+        told: list[messages.Window] = []
         offsets = {}
         for entry in ask.logs:
             self.newest = max(self.newest, ask.run, entry.log)

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from sync import wire
 from sync.ledger import Ledger
+from sync.messages import CHANNEL_DAYS, EVENTS, META, READINGS, STREAMS, Batch, Held
 from sync.planner import Lane
 from sync.ranges import EMPTY, Ranges
 from sync.rank import DayRank
 from sync.window import HOLD_S
-from sync.wire import CHANNEL_DAYS, EVENTS, META, READINGS, STREAMS, Batch, Held
 from tests.contract.protocol_model import (
     FORK_INTERVAL_S,
     POISON,

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import pytest
 
-from sync import planner, settlement, wire
+from sync import messages, planner, settlement
 from sync.ledger import Ledger
+from sync.messages import AskLog, Batch, Window
 from sync.planner import Lane, LogSpan, Settlement
 from sync.ranges import EMPTY, Ranges
 from sync.rank import DayRank
 from sync.settlement import Fold
 from sync.window import Flight, SendWindow
-from sync.wire import AskLog, Batch, Window
 from tests.contract import protocol_model
 from tests.contract.protocol_model import Database, EdgeProcess, Row
 from tests.contract.protocol_world import World, walk
@@ -68,7 +68,7 @@ def gap_stays(self: Ledger, batch: Batch, stored: Ranges, refused: Ranges = EMPT
     return replace(REAL_APPLY(self, batch, stored, refused), gaps=self.gaps | batch.hole_positions)
 
 
-def first_ledger_is_taken(bound: str, held: wire.Held) -> bool:
+def first_ledger_is_taken(bound: str, held: messages.Held) -> bool:
     return True
 
 
@@ -198,6 +198,6 @@ def test_a_broken_rule_is_found(
     for live in lives:
         try:
             live()
-        except (AssertionError, wire.WireError):
+        except (AssertionError, messages.WireError):
             return
     pytest.fail(f"{wrong.__name__} went unnoticed in all scenarios and {LIVES_MAX} lives")

@@ -10,12 +10,12 @@ from typing import Final
 
 import pytest
 
-from sync import planner, settlement, wire
+from sync import messages, planner, settlement, wire
 from sync.ledger import Ledger
+from sync.messages import CHANNEL_DAYS, EVENTS, META, READINGS, STREAMS, AskLog, LogClock, Window
 from sync.planner import FRAGMENTS_MAX, Lane, LogSpan, plan
 from sync.ranges import EMPTY, Ranges
 from sync.window import BATCHES_IN_FLIGHT_MAX, TROUBLES_MAX, SendWindow
-from sync.wire import CHANNEL_DAYS, EVENTS, META, READINGS, STREAMS, AskLog, LogClock, Window
 from tests.contract.protocol_model import Database, rank_of
 from tests.contract.protocol_world import BASE_MS, GARBAGE, World
 
@@ -441,5 +441,5 @@ def test_bounds_of_questions_and_answers() -> None:
     assert sum(window.gaps.count for window in back) == ledger.gaps.count
 
 
-def _held(page: tuple[Window, ...]) -> wire.Held:
-    return wire.Held(ledger="tw1-x", newest=1, now_ms=0, windows=page)
+def _held(page: tuple[Window, ...]) -> messages.Held:
+    return messages.Held(ledger="tw1-x", newest=1, now_ms=0, windows=page)

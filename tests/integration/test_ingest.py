@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from sync import wire
+from sync import messages, wire
 from sync.ingest import Ingest
+from sync.messages import Batch, Held, LogClock, SeriesRef, Window
 from sync.ranges import EMPTY, Ranges
 from sync.rank import day_rank
 from sync.settlement import HELD_SPANS_MAX
-from sync.wire import Batch, Held, LogClock, SeriesRef, Window
 from tests.integration.conftest import OpenIngest
 from tests.upstream import (
     EDGE,
@@ -48,7 +48,7 @@ async def send(ingest: Ingest, *batches: Batch, edge: str = EDGE) -> list[Held]:
     return answers
 
 
-def window(held: Held, stream: str = wire.READINGS) -> Window:
+def window(held: Held, stream: str = messages.READINGS) -> Window:
     (found,) = [window for window in held.windows if window.stream == stream]
     return found
 
@@ -70,7 +70,7 @@ async def test_a_reading_arrives_as_it_was_written(ingest: Ingest, upstream: str
     assert held.newest == LOG
     assert held.now_ms == NOW_MS
     assert held.offsets == {LOG: (0, False)}
-    assert window(held) == Window(log=LOG, stream=wire.READINGS, lo=1, hi=4, stored=Ranges([(1, 4)]))
+    assert window(held) == Window(log=LOG, stream=messages.READINGS, lo=1, hi=4, stored=Ranges([(1, 4)]))
     rows = fetch(upstream, "SELECT * FROM v1_reading ORDER BY seq")
     assert [
         tuple(value for key, value in row.items() if key not in ("ts", "clock")) for row in rows
@@ -154,7 +154,7 @@ async def test_a_row_after_its_gap_beats_it(ingest: Ingest, upstream: str) -> No
 async def test_a_gap_after_its_row_changes_nothing(ingest: Ingest, upstream: str) -> None:
     await send(ingest, readings(1, 10))
     (held,) = await send(ingest, readings(1, 10, holes=[hole(4, 6)]))
-    assert window(held) == Window(log=LOG, stream=wire.READINGS, lo=1, hi=10, stored=Ranges([(1, 10)]))
+    assert window(held) == Window(log=LOG, stream=messages.READINGS, lo=1, hi=10, stored=Ranges([(1, 10)]))
     assert fetch(upstream, "SELECT * FROM v1_gap") == []
     assert completeness(upstream)["gaps"] == 0
 
@@ -206,7 +206,7 @@ async def test_an_estimated_log_says_so(ingest: Ingest, upstream: str) -> None:
 
 async def test_an_ask_without_an_offset_leaves_it_open(ingest: Ingest, upstream: str) -> None:
     unknown = LogClock(state="unknown", offset_ms=None)
-    (held,) = await ingest.ask(EDGE, ask((LOG, wire.READINGS, 1, 5), clock=unknown))
+    (held,) = await ingest.ask(EDGE, ask((LOG, messages.READINGS, 1, 5), clock=unknown))
     assert held.offsets == {}
     (answer,) = await send(ingest, readings(1, 5, clock=LogClock(state="unknown", offset_ms=-7000)))
     assert answer.offsets == {LOG: (-7000, False)}
@@ -215,15 +215,15 @@ async def test_an_ask_without_an_offset_leaves_it_open(ingest: Ingest, upstream:
 
 async def test_a_batch_without_an_offset_has_its_stream_wait(ingest: Ingest, upstream: str) -> None:
     (held,) = await send(ingest, readings(1, 5, clock=LogClock(state="unknown", offset_ms=None)))
-    assert "offset" in held.hold[wire.READINGS]
+    assert "offset" in held.hold[messages.READINGS]
     assert stored_positions(upstream) == []
 
 
 async def test_times_of_events_and_meta_are_corrected_too(ingest: Ingest, upstream: str) -> None:
     clock = LogClock(state="unknown", offset_ms=5000)
-    event = replace(records(wire.EVENTS, 1, [(NOW_MS, "started", "edge", "info", "{}")]), clock=clock)
+    event = replace(records(messages.EVENTS, 1, [(NOW_MS, "started", "edge", "info", "{}")]), clock=clock)
     meta = replace(
-        records(wire.META, 1, [(NOW_MS, "site", EDGE, '{"timezone": "Europe/Berlin"}')]), clock=clock
+        records(messages.META, 1, [(NOW_MS, "site", EDGE, '{"timezone": "Europe/Berlin"}')]), clock=clock
     )
     await send(ingest, event, meta)
     expected = datetime.fromtimestamp(NOW_MS / 1000 + 5, UTC)
@@ -240,7 +240,7 @@ async def test_events_arrive_once(ingest: Ingest, upstream: str) -> None:
         (NOW_MS + at, "device-failed", f"tank·{at}", "warning", '{"error": "né", "n": 1.50}')
         for at in range(3)
     ]
-    await send(ingest, records(wire.EVENTS, 1, rows), records(wire.EVENTS, 1, rows))
+    await send(ingest, records(messages.EVENTS, 1, rows), records(messages.EVENTS, 1, rows))
     found = fetch(
         upstream, "SELECT edge, kind, subject, severity, body, clock, seq FROM v1_event ORDER BY seq"
     )
@@ -256,15 +256,19 @@ async def test_of_a_meta_key_the_highest_position_wins_in_every_order(
     key = ("device", "tank")
     batches = [
         records(
-            wire.META,
+            messages.META,
             1,
             [(NOW_MS, *key, '{"n": 1}'), (NOW_MS, "device", "roof", "{}"), (NOW_MS, *key, '{"n": 3}')],
         ),
-        records(wire.META, 4, [(NOW_MS, *key, '{"n": 4}')]),
+        records(messages.META, 4, [(NOW_MS, *key, '{"n": 4}')]),
         records(
-            wire.META, 1, [(NOW_MS, *key, '{"n": 21}'), (NOW_MS, *key, None)], log=LATER_LOG, run=LATER_LOG
+            messages.META,
+            1,
+            [(NOW_MS, *key, '{"n": 21}'), (NOW_MS, *key, None)],
+            log=LATER_LOG,
+            run=LATER_LOG,
         ),
-        records(wire.META, 3, [(NOW_MS, *key, '{"n": 23}')], log=LATER_LOG, run=LATER_LOG),
+        records(messages.META, 3, [(NOW_MS, *key, '{"n": 23}')], log=LATER_LOG, run=LATER_LOG),
     ]
     for order, edge in zip(itertools.permutations(batches), itertools.count(), strict=False):
         async with open_ingest() as ingest:
@@ -275,8 +279,8 @@ async def test_of_a_meta_key_the_highest_position_wins_in_every_order(
 
 
 async def test_a_deleted_meta_record_is_gone_from_the_view(ingest: Ingest, upstream: str) -> None:
-    await send(ingest, records(wire.META, 1, [(NOW_MS, "device", "tank", "{}")]))
-    await send(ingest, records(wire.META, 2, [(NOW_MS, "device", "tank", None)]))
+    await send(ingest, records(messages.META, 1, [(NOW_MS, "device", "tank", "{}")]))
+    await send(ingest, records(messages.META, 2, [(NOW_MS, "device", "tank", None)]))
     assert fetch(upstream, "SELECT * FROM v1_meta") == []
 
 
@@ -285,7 +289,7 @@ async def test_a_deleted_meta_record_is_gone_from_the_view(ingest: Ingest, upstr
 
 def channel_day(
     at: int, *, updated: str | None, loaded: str | None, header: str | None, line: int
-) -> wire.Record:
+) -> messages.Record:
     values = json.dumps([f"{at}.{n:03}" for n in range(48)])
     return (
         "4001234567", "E1", "2026-01-01", f"{at * 7919 % 997:04x}", "kWh", 30, values, "A", None, None, updated,
@@ -311,7 +315,7 @@ async def test_the_current_channel_day_is_the_one_that_rank_names(ingest: Ingest
     ]
     for at, count in enumerate((1, 5, 20, len(versions))):
         rng.shuffle(versions)
-        await send(ingest, records(wire.CHANNEL_DAYS, 1 + 100 * at, versions[:count]), edge=f"edge-{at}")
+        await send(ingest, records(messages.CHANNEL_DAYS, 1 + 100 * at, versions[:count]), edge=f"edge-{at}")
         best = max(
             versions[:count],
             key=lambda v: day_rank(updated=v[10], loaded=v[11], header=v[12], line=v[13], content_hash=v[3]),
@@ -323,11 +327,11 @@ async def test_the_current_channel_day_is_the_one_that_rank_names(ingest: Ingest
 
 
 async def test_intervals_have_market_times_and_digits(ingest: Ingest, upstream: str) -> None:
-    day: wire.Record = (
+    day: messages.Record = (
         "4001234567", "E1", "20260101", "00aa", "kWh", 480, '["1.230", null, 4]', ["A", "S", "E"], [None, 52, 51],
         7, "20260102030400", None, None, 12,
     )  # fmt: skip
-    await send(ingest, records(wire.CHANNEL_DAYS, 1, [day]), records(wire.CHANNEL_DAYS, 9, [day]))
+    await send(ingest, records(messages.CHANNEL_DAYS, 1, [day]), records(messages.CHANNEL_DAYS, 9, [day]))
     rows = fetch(upstream, "SELECT * FROM v1_interval ORDER BY start_ts")
     assert [(str(r["value"]), r["quality"], r["method"], r["reason"]) for r in rows] == [
         ("1.230", "A", None, "7"), ("None", "S", "52", "7"), ("4", "E", "51", "7"),
@@ -339,7 +343,7 @@ async def test_intervals_have_market_times_and_digits(ingest: Ingest, upstream: 
 async def test_a_meters_own_offset_from_utc_counts(ingest: Ingest, upstream: str) -> None:
     day = channel_day(1, updated=None, loaded=None, header=None, line=1)
     meta = (NOW_MS, "meter", "4001234567", '{"utc_offset_min": 60}')
-    await send(ingest, records(wire.CHANNEL_DAYS, 1, [day]), records(wire.META, 1, [meta]))
+    await send(ingest, records(messages.CHANNEL_DAYS, 1, [day]), records(messages.META, 1, [meta]))
     (row,) = fetch(upstream, "SELECT min(start_ts) AS start FROM v1_interval")
     assert row["start"] == datetime(2025, 12, 31, 23, tzinfo=UTC)
     assert fetch(upstream, "SELECT meter FROM v1_meter") == [{"meter": "4001234567"}]
@@ -351,12 +355,12 @@ async def test_a_meters_own_offset_from_utc_counts(ingest: Ingest, upstream: str
 async def test_ask_tells_exactly_what_is_held(ingest: Ingest) -> None:
     await send(ingest, readings(3, 6, head=9), readings(8, 8, holes=[hole(8, 8)], head=9))
     (held,) = await ingest.ask(
-        EDGE, ask((LOG, wire.READINGS, 1, 9), (LOG, wire.EVENTS, 1, 2), (LOG, wire.META, 1, 0))
+        EDGE, ask((LOG, messages.READINGS, 1, 9), (LOG, messages.EVENTS, 1, 2), (LOG, messages.META, 1, 0))
     )
     assert window(held) == Window(
-        log=LOG, stream=wire.READINGS, lo=1, hi=9, stored=Ranges([(3, 6)]), gaps=Ranges([(8, 8)])
+        log=LOG, stream=messages.READINGS, lo=1, hi=9, stored=Ranges([(3, 6)]), gaps=Ranges([(8, 8)])
     )
-    assert window(held, wire.EVENTS) == Window(log=LOG, stream=wire.EVENTS, lo=1, hi=2)
+    assert window(held, messages.EVENTS) == Window(log=LOG, stream=messages.EVENTS, lo=1, hi=2)
     assert len(held.windows) == 2
     assert held.newest == LOG
     assert held.offsets == {LOG: (0, False)}
@@ -372,7 +376,7 @@ async def test_an_answer_with_many_fragments_comes_in_pages_that_tell_it_all(ing
     last = 6 * HELD_SPANS_MAX
     holes = [hole(seq, seq) for seq in range(2, last, 3)]
     await send(ingest, readings(1, last, holes=holes))
-    pages = await ingest.ask(EDGE, ask((LOG, wire.READINGS, 1, last)))
+    pages = await ingest.ask(EDGE, ask((LOG, messages.READINGS, 1, last)))
     assert len(pages) >= 4
     stored = gaps = told = EMPTY
     for page in pages:
@@ -397,7 +401,12 @@ async def test_what_was_never_sent_is_missing_and_what_a_card_lost_is_lost(
     # The power went, the card kept positions up to 25, and a new run closes the log there.
     await ingest.ask(
         EDGE,
-        ask((LOG, wire.READINGS, 1, 25), (LATER_LOG, wire.READINGS, 26, 27), run=LATER_LOG, closed=[LOG]),
+        ask(
+            (LOG, messages.READINGS, 1, 25),
+            (LATER_LOG, messages.READINGS, 26, 27),
+            run=LATER_LOG,
+            closed=[LOG],
+        ),
     )
     assert completeness(upstream) == {
         "state": "closed", "head": 40, "stored": 20, "refused": 0, "gaps": 0, "lost": 10, "missing": 10,
@@ -408,12 +417,12 @@ async def test_what_was_never_sent_is_missing_and_what_a_card_lost_is_lost(
 
 
 async def test_a_log_nobody_asks_about_any_more_is_orphaned(ingest: Ingest, upstream: str) -> None:
-    await ingest.ask(EDGE, ask((LOG, wire.READINGS, 1, 5), run=LOG))
+    await ingest.ask(EDGE, ask((LOG, messages.READINGS, 1, 5), run=LOG))
     assert completeness(upstream)["state"] == "open"
-    await ingest.ask(EDGE, ask((LATER_LOG, wire.READINGS, 1, 5), run=LATER_LOG))
+    await ingest.ask(EDGE, ask((LATER_LOG, messages.READINGS, 1, 5), run=LATER_LOG))
     assert completeness(upstream)["state"] == "orphaned"
     assert fetch(upstream, "SELECT clone_seen_at FROM v1_edge")[0]["clone_seen_at"] is None
-    await ingest.ask(EDGE, ask((LOG, wire.READINGS, 1, 9), run=LOG))
+    await ingest.ask(EDGE, ask((LOG, messages.READINGS, 1, 9), run=LOG))
     assert fetch(upstream, "SELECT clone_seen_at FROM v1_edge")[0]["clone_seen_at"] is not None
 
 
@@ -441,18 +450,18 @@ async def test_any_permutation_and_duplication_gives_equal_tables(
         readings(10, 22, head=30),
         readings(20, 28, head=28, run=LATER_LOG, closed=True, ts={25: 0}),
         readings(31, 40, **later),  # type: ignore[arg-type]
-        records(wire.META, 1, [(NOW_MS, "device", "a", '{"n":1}'), (NOW_MS, "device", "b", '{"n":2}')]),
-        records(wire.META, 3, [(NOW_MS, "device", "a", None)], log=LATER_LOG, run=LATER_LOG),
-        records(wire.EVENTS, 1, [(NOW_MS, "started", "edge", "info", "{}")]),
+        records(messages.META, 1, [(NOW_MS, "device", "a", '{"n":1}'), (NOW_MS, "device", "b", '{"n":2}')]),
+        records(messages.META, 3, [(NOW_MS, "device", "a", None)], log=LATER_LOG, run=LATER_LOG),
+        records(messages.EVENTS, 1, [(NOW_MS, "started", "edge", "info", "{}")]),
     ]
-    messages: list[tuple[str, bytes]] = [packed(batch) for batch in batches]
-    messages.append(
+    sent: list[tuple[str, bytes]] = [packed(batch) for batch in batches]
+    sent.append(
         ("ask", ask((LOG, "readings", 1, 28), (LATER_LOG, "readings", 31, 40), run=LATER_LOG, closed=[LOG]))
     )
     rng = random.Random(seed)
     seen: list[list[list[dict[str, Any]]]] = []
     for edge in ("edge-a", "edge-b"):
-        chosen = messages + rng.choices(messages, k=5)
+        chosen = sent + rng.choices(sent, k=5)
         rng.shuffle(chosen)
         async with open_ingest() as ingest:
             for stream, payload in chosen:

@@ -1,4 +1,4 @@
-"""Several sinks at once, a database that is restored, restarts or lies to us, and messages broken off half-way."""
+"""Several sinks at once, a database that is restored, restarts or lies to us, and sent broken off half-way."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import anyio
 import psycopg
 import pytest
 
-from sync import wire
+from sync import messages
 from sync.ingest import Ingest
+from sync.messages import Held
 from sync.postgres import UpstreamGone
 from sync.ranges import Ranges
-from sync.wire import Held
 from tests.integration.conftest import OpenIngest
 from tests.integration.test_ingest import send, window
 from tests.services import Postgres
@@ -43,27 +43,27 @@ async def test_two_sinks_with_the_same_messages_double_nothing_and_do_not_deadlo
     open_ingest: OpenIngest, upstream: str
 ) -> None:
     pieces = [(first, min(first + 24, 400)) for first in range(1, 401, 20)]
-    messages = [packed(readings(first, last, head=400)) for first, last in pieces]
-    messages += [
+    sent = [packed(readings(first, last, head=400)) for first, last in pieces]
+    sent += [
         packed(
             records(
-                wire.META,
+                messages.META,
                 1,
                 [(NOW_MS, "device", name, json.dumps({"n": at})) for at, name in enumerate(order)],
             )
         )
         for order in ("abcdef", "fedcba")
     ]
-    messages += [packed(readings(30, 60, head=400, holes=[hole(40, 50)]))]
+    sent += [packed(readings(30, 60, head=400, holes=[hole(40, 50)]))]
 
     async def work(seed: int) -> None:
-        mine = messages * 2
+        mine = sent * 2
         random.Random(seed).shuffle(mine)
         async with open_ingest() as ingest:
             for stream, payload in mine:
                 for edge in (EDGE, "house-2"):
                     await ingest.batch(edge, stream, payload)
-            await ingest.ask(EDGE, ask((LOG, wire.READINGS, 1, 400)))
+            await ingest.ask(EDGE, ask((LOG, messages.READINGS, 1, 400)))
 
     async with anyio.create_task_group() as group:
         for seed in range(3):
@@ -116,13 +116,13 @@ async def test_a_database_restored_to_yesterday_takes_today_again(
         await send(ingest, readings(1, 10))
     yesterday = postgres.fresh_database(template=upstream.rpartition("/")[2])
     async with open_ingest() as ingest:
-        await send(ingest, readings(11, 20), records(wire.META, 1, [(NOW_MS, "device", "tank", "{}")]))
+        await send(ingest, readings(11, 20), records(messages.META, 1, [(NOW_MS, "device", "tank", "{}")]))
     async with open_ingest(dsn=yesterday) as ingest:
-        (held,) = await ingest.ask(EDGE, ask((LOG, wire.READINGS, 1, 20), (LOG, wire.META, 1, 1)))
+        (held,) = await ingest.ask(EDGE, ask((LOG, messages.READINGS, 1, 20), (LOG, messages.META, 1, 1)))
         assert window(held).stored == Ranges([(1, 10)])
-        assert not window(held, wire.META).stored
+        assert not window(held, messages.META).stored
         assert completeness(yesterday)["missing"] == 10
-        await send(ingest, readings(5, 20), records(wire.META, 1, [(NOW_MS, "device", "tank", "{}")]))
+        await send(ingest, readings(5, 20), records(messages.META, 1, [(NOW_MS, "device", "tank", "{}")]))
     assert stored_positions(yesterday) == list(range(1, 21))
     postgres.drop_database(yesterday.rpartition("/")[2])
 
@@ -210,5 +210,5 @@ async def test_the_commit_is_durable_whatever_the_role_is_set_to(
     )
     async with open_ingest() as ingest:
         await send(ingest, readings(1, 3))
-        await ingest.ask(EDGE, ask((LOG, wire.EVENTS, 1, 3)))
+        await ingest.ask(EDGE, ask((LOG, messages.EVENTS, 1, 3)))
     assert [row["how"] for row in fetch(upstream, "SELECT how FROM seen")] == ["on", "on"]

@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from sync import wire
+from sync import messages, wire
 from sync.ingest import BAD_BATCH_BYTES_MAX, BAD_BATCHES_KEPT_MAX, Ingest
+from sync.messages import SeriesRef, Window
 from sync.postgres import UpstreamError
 from sync.ranges import Ranges
-from sync.wire import SeriesRef, Window
 from tests.integration.conftest import OpenIngest
 from tests.integration.test_ingest import send, window
 from tests.upstream import (
@@ -77,7 +77,12 @@ async def test_a_bad_reading_goes_to_the_dead_letters_and_the_others_in(
     held, again = await send(ingest, readings(2, 4, **changes), readings(2, 4, **changes))
     refused = [3]
     assert window(held) == Window(
-        log=LOG, stream=wire.READINGS, lo=2, hi=4, stored=Ranges([(2, 2), (4, 4)]), refused=Ranges([(3, 3)])
+        log=LOG,
+        stream=messages.READINGS,
+        lo=2,
+        hi=4,
+        stored=Ranges([(2, 2), (4, 4)]),
+        refused=Ranges([(3, 3)]),
     )
     assert window(again) == window(held)
     assert stored_positions(upstream) == [2, 4]
@@ -91,7 +96,7 @@ async def test_a_value_that_is_not_finite_is_refused(ingest: Ingest, upstream: s
         readings(1, 3, values={2: 1e300, 3: -1e300}, refs=(SeriesRef(name="a", unit=""),))
     )
     raw = zlib.decompress(payload) if payload[:1] == b"\x78" else payload
-    held = await ingest.batch(EDGE, wire.READINGS, raw.replace(b"-1e+300", b"-1e+999"))
+    held = await ingest.batch(EDGE, messages.READINGS, raw.replace(b"-1e+300", b"-1e+999"))
     assert held is not None
     assert stored_positions(upstream) in (
         [1, 2],
@@ -121,7 +126,7 @@ async def test_redrive_stores_what_was_refused_once_the_cause_is_gone(
         assert await ingest.redrive("another-edge") == (0, 0)
         run_sql(upstream, "ALTER TABLE reading DROP CONSTRAINT cold")
         assert await ingest.redrive(EDGE) == (5, 0)
-        (held,) = await ingest.ask(EDGE, ask((LOG, wire.READINGS, 120, 132)))
+        (held,) = await ingest.ask(EDGE, ask((LOG, messages.READINGS, 120, 132)))
     assert window(held).stored == Ranges([(120, 132)])
     assert not window(held).refused
     assert stored_positions(upstream) == list(range(120, 133))
@@ -178,9 +183,9 @@ async def test_an_event_whose_body_is_no_json_stops_no_other(
 ) -> None:
     good = (NOW_MS, "started", "edge", "info", "{}")
     rows = [good, (NOW_MS, "odd", "edge", "info", body), good]
-    (held,) = await send(ingest, records(wire.EVENTS, 1, rows))
+    (held,) = await send(ingest, records(messages.EVENTS, 1, rows))
     assert {1, 3} <= {row["seq"] for row in fetch(upstream, "SELECT seq FROM v1_event")}
-    told = window(held, wire.EVENTS)
+    told = window(held, messages.EVENTS)
     assert (told.stored | told.refused) == Ranges([(1, 3)])
     if reason:
         assert [seq for seq, _ in dead(upstream)] == [2]
@@ -196,13 +201,13 @@ async def test_an_event_whose_body_is_no_json_stops_no_other(
     ],
 )  # fmt: skip
 async def test_meta_with_fields_of_another_kind_is_refused(
-    ingest: Ingest, upstream: str, row: wire.Record
+    ingest: Ingest, upstream: str, row: messages.Record
 ) -> None:
     good = (NOW_MS, "device", "tank", "{}")
-    held = await ingest.batch(EDGE, wire.META, claiming(last=2, head=2, rows=[row, good]))
+    held = await ingest.batch(EDGE, messages.META, claiming(last=2, head=2, rows=[row, good]))
     assert held is not None
-    assert window(held, wire.META) == Window(
-        log=LOG, stream=wire.META, lo=1, hi=2, stored=Ranges([(2, 2)]), refused=Ranges([(1, 1)])
+    assert window(held, messages.META) == Window(
+        log=LOG, stream=messages.META, lo=1, hi=2, stored=Ranges([(2, 2)]), refused=Ranges([(1, 1)])
     )
     assert await ingest.redrive() == (0, 1)
 
@@ -215,7 +220,7 @@ async def test_meta_with_fields_of_another_kind_is_refused(
 async def test_a_bad_channel_day_is_refused_and_can_be_redriven(
     ingest: Ingest, upstream: str, change: dict[str, Any]
 ) -> None:
-    columns = wire.RECORD_COLUMNS[wire.CHANNEL_DAYS]
+    columns = messages.RECORD_COLUMNS[messages.CHANNEL_DAYS]
     good = (
         "4001234567",
         "E1",
@@ -233,9 +238,9 @@ async def test_a_bad_channel_day_is_refused_and_can_be_redriven(
         1,
     )
     bad = tuple({**dict(zip(columns, good, strict=True)), **change}.values())
-    (held,) = await send(ingest, records(wire.CHANNEL_DAYS, 1, [bad, good]))
-    assert window(held, wire.CHANNEL_DAYS).refused == Ranges([(1, 1)])
-    assert window(held, wire.CHANNEL_DAYS).stored == Ranges([(2, 2)])
+    (held,) = await send(ingest, records(messages.CHANNEL_DAYS, 1, [bad, good]))
+    assert window(held, messages.CHANNEL_DAYS).refused == Ranges([(1, 1)])
+    assert window(held, messages.CHANNEL_DAYS).stored == Ranges([(2, 2)])
     run_sql(upstream, f"UPDATE dead_letter SET payload = '{json.dumps(good)}'")
     assert await ingest.redrive() == (1, 0)
     assert fetch(upstream, "SELECT count(*) AS n FROM v1_interval")[0]["n"] == 2
@@ -311,13 +316,13 @@ async def test_an_unreadable_batch_is_kept_once_and_its_stream_waits(
     ingest: Ingest, upstream: str, payload: bytes, why: str
 ) -> None:
     for _ in range(2):
-        held = await ingest.batch(EDGE, wire.EVENTS, payload)
+        held = await ingest.batch(EDGE, messages.EVENTS, payload)
         assert held is not None
-        assert why in held.hold[wire.EVENTS]
+        assert why in held.hold[messages.EVENTS]
         assert held.windows == ()
         assert wire.decode_held(wire.encode_held(held)) == held
     (kept,) = fetch(upstream, "SELECT * FROM bad_batch")
-    assert (kept["edge"], kept["stream"], kept["times"]) == (EDGE, wire.EVENTS, 2)
+    assert (kept["edge"], kept["stream"], kept["times"]) == (EDGE, messages.EVENTS, 2)
     assert bytes(kept["payload"]) == payload[:BAD_BATCH_BYTES_MAX]
     (answer,) = await send(ingest, readings(1, 3))
     assert answer.hold == {}
@@ -346,8 +351,8 @@ async def test_topics_that_name_nothing_of_ours_are_passed_over(ingest: Ingest, 
 
 async def test_what_is_kept_of_one_edge_is_bounded(ingest: Ingest, upstream: str) -> None:
     for at in range(BAD_BATCHES_KEPT_MAX + 5):
-        await ingest.batch(EDGE, wire.EVENTS, b"garbage %d" % at)
-    await ingest.batch("house-2", wire.EVENTS, b"garbage")
+        await ingest.batch(EDGE, messages.EVENTS, b"garbage %d" % at)
+    await ingest.batch("house-2", messages.EVENTS, b"garbage")
     counts = fetch(upstream, "SELECT edge, count(*) AS n FROM bad_batch GROUP BY 1 ORDER BY 1")
     assert [(row["edge"], row["n"]) for row in counts] == [("house-2", 1), (EDGE, BAD_BATCHES_KEPT_MAX)]
 
@@ -393,7 +398,7 @@ async def test_a_failing_trigger_loses_nothing(ingest: Ingest, upstream: str) ->
         "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$",
         "CREATE TRIGGER no BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION no()",
     )
-    batch = records(wire.EVENTS, 1, [(NOW_MS, "started", "edge", "info", "{}")])
+    batch = records(messages.EVENTS, 1, [(NOW_MS, "started", "edge", "info", "{}")])
     with pytest.raises(UpstreamError, match="not today"):
         await ingest.batch(EDGE, *packed(batch))
     assert fetch(upstream, "SELECT * FROM ledger") == []

@@ -21,13 +21,13 @@ from pydantic import SecretStr
 
 from edge.cli.main import cli
 from edge.clock import FakeClock, SystemClock
-from sync import wire
+from sync import messages, wire
 from sync.config import SinkConfig
 from sync.link import LinkConfig, MqttSession, connect
+from sync.messages import Batch, Held, Topics
 from sync.postgres import NotMigrated, UpstreamError
 from sync.ranges import Ranges
 from sync.sink import Sink, run_sink
-from sync.wire import Batch, Held, Topics
 from tests.services import Mosquitto, Postgres
 from tests.upstream import (
     EDGE,
@@ -89,7 +89,7 @@ class Client:
         async for message in self.session.messages():
             self.answers.append(wire.decode_held(message.payload))
 
-    def held(self, stream: str = wire.READINGS) -> Ranges:
+    def held(self, stream: str = messages.READINGS) -> Ranges:
         """All that the answers so far called stored."""
         spans = [span for a in self.answers for w in a.windows if w.stream == stream for span in w.stored]
         return Ranges(spans)
@@ -127,13 +127,13 @@ async def running(settings: SinkConfig, log: Lines | None = None) -> AsyncIterat
 async def test_it_commits_and_answers(mosquitto: Mosquitto, upstream: str) -> None:
     log = Lines()
     async with running(config(upstream, mosquitto.port), log), edge_at(mosquitto.port) as edge:
-        edge.session.send(TOPICS.ask, ask((LOG, wire.READINGS, 1, 30)))
+        edge.session.send(TOPICS.ask, ask((LOG, messages.READINGS, 1, 30)))
         for first in (1, 11, 21):
             edge.send(readings(first, first + 9, head=30))
-        edge.send(records(wire.META, 1, [(NOW_MS, "device", "tank", "{}")]))
+        edge.send(records(messages.META, 1, [(NOW_MS, "device", "tank", "{}")]))
         await until(lambda: len(edge.answers) >= 5)
         assert edge.held() == Ranges([(1, 30)])
-        assert edge.held(wire.META) == Ranges([(1, 1)])
+        assert edge.held(messages.META) == Ranges([(1, 1)])
         ledger = fetch(upstream, "SELECT tidewatt_ledger() AS id")[0]["id"]
         assert {answer.ledger for answer in edge.answers} == {ledger}
     assert stored_positions(upstream) == list(range(1, 31))
@@ -151,11 +151,11 @@ async def test_what_is_not_ours_stops_nobody(mosquitto: Mosquitto, upstream: str
             TOPICS.ask,
         ):
             edge.session.send(topic, b"garbage")
-        edge.session.send(TOPICS.batch(wire.EVENTS), b"garbage")
+        edge.session.send(TOPICS.batch(messages.EVENTS), b"garbage")
         edge.session.send(TOPICS.batch("doses"), b"{}")
         edge.send(readings(1, 10))
         await until(lambda: edge.held() and len(edge.answers) == 3)
-        assert {stream for answer in edge.answers for stream in answer.hold} == {wire.EVENTS, "doses"}
+        assert {stream for answer in edge.answers for stream in answer.hold} == {messages.EVENTS, "doses"}
     assert stored_positions(upstream) == list(range(1, 11))
 
 
@@ -166,7 +166,7 @@ async def test_two_sinks_on_one_ledger(mosquitto: Mosquitto, upstream: str, grou
         batches = [readings(first, first + 24, head=424) for first in range(1, 401, 20)]
         for batch in batches:
             edge.send(batch)
-        edge.session.send(TOPICS.ask, ask((LOG, wire.READINGS, 1, 405)))
+        edge.session.send(TOPICS.ask, ask((LOG, messages.READINGS, 1, 405)))
         await until(lambda: len(edge.answers) == times * (len(batches) + 1))
         assert one.counters().batches + two.counters().batches == times * len(batches)
         assert edge.held() == Ranges([(1, 405)])
@@ -347,7 +347,7 @@ async def fill(upstream: str) -> None:
 
     async with Ingest.open(upstream, now_ms=lambda: NOW_MS, log=Lines()) as ingest:
         await ingest.batch(EDGE, *packed(readings(1, 10, head=12, ts={5: 0})))
-        await ingest.batch(EDGE, wire.EVENTS, b"garbage")
+        await ingest.batch(EDGE, messages.EVENTS, b"garbage")
 
 
 def test_ledger_dead_letters_and_redrive(sink_file: Path, upstream: str) -> None:
@@ -364,7 +364,7 @@ def test_ledger_dead_letters_and_redrive(sink_file: Path, upstream: str) -> None
     code, output = tidewatt(sink_file, "dead-letters", "--json")
     shown = json.loads(output)
     assert (code, [row["seq"] for row in shown["rows"]], [batch["stream"] for batch in shown["batches"]]) == (
-        0, [5], [wire.EVENTS],
+        0, [5], [messages.EVENTS],
     )  # fmt: skip
     assert "tidewatt sink redrive" in tidewatt(sink_file, "dead-letters", "--edge", EDGE)[1]
     assert "no row was refused" in tidewatt(sink_file, "dead-letters", "--edge", "another")[1]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.ledger import Ledger
+from sync.messages import EVENTS, Batch, Hole, LogClock
 from sync.ranges import EMPTY, Ranges
-from sync.wire import EVENTS, Batch, Hole, LogClock
 
 LOG = 7
 

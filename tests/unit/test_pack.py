@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync import pack
+from sync.messages import SeriesRef
 from sync.pack import Policy, Readings
-from sync.wire import SeriesRef
 
 REFS = [SeriesRef(name="a", unit="°C"), SeriesRef(name="b", unit="", calibration="c1")]
 NOW_MS = 1_767_225_600_000

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync import settlement
+from sync.messages import EVENTS, READINGS, Held, Hole, Window
 from sync.planner import FRAGMENTS_MAX, Lane, LogSpan, plan, settle
 from sync.ranges import EMPTY, Range, Ranges
 from sync.settlement import Fold, doubts, fill, fold, heeds, log_spans, span_at
-from sync.wire import EVENTS, READINGS, Held, Hole, Window
 
 LOGS = [
     LogSpan(log=5, begin=1, end=10),

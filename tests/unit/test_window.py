@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync.messages import EVENTS, META, READINGS
 from sync.ranges import Ranges
 from sync.window import (
     ANSWER_TIMEOUT_MAX_S,
@@ -19,7 +20,6 @@ from sync.window import (
     TROUBLES_MAX,
     SendWindow,
 )
-from sync.wire import EVENTS, META, READINGS
 
 LOG = 7
 

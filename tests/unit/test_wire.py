@@ -17,9 +17,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sync import wire
-from sync.ranges import Ranges
-from sync.wire import (
+from sync import messages
+from sync.messages import (
     CHANNEL_DAYS,
     EVENTS,
     META,
@@ -37,13 +36,9 @@ from sync.wire import (
     UnknownVersion,
     Window,
     WireError,
-    decode_ask,
-    decode_batch,
-    decode_held,
-    encode_ask,
-    encode_batch,
-    encode_held,
 )
+from sync.ranges import Ranges
+from sync.wire import decode_ask, decode_batch, decode_held, encode_ask, encode_batch, encode_held
 
 LOG = 1_870_000_000_000 << 20 | 12345
 
@@ -55,7 +50,7 @@ CLOCKS = st.builds(
     offset_ms=st.none() | TIMES,
     estimated=st.booleans(),
 )
-LOGS = st.integers(1, wire.LOG_END - 1)
+LOGS = st.integers(1, messages.LOG_END - 1)
 
 
 def bits(value: float | None) -> bytes | None:
@@ -120,7 +115,7 @@ def batches(draw: st.DrawFn) -> Batch:
     if stream == READINGS:
         rows = draw(reading_rows(size))
     else:
-        row = st.tuples(*map(field_of, wire.RECORD_COLUMNS[stream]))
+        row = st.tuples(*map(field_of, messages.RECORD_COLUMNS[stream]))
         rows = draw(st.lists(row, min_size=size, max_size=size))
     last = first + len(filled) - 1
     return Batch(
@@ -298,8 +293,8 @@ def test_a_value_that_is_no_number_is_not_sent(value: float, decimals: int | Non
         replace(events(2), rows=[(1, "k", {1, 2}, "info", "{}")] * 2),
         replace(events(2), holes=(Hole(first=2, last=2, reason="x", n=1),)),
         replace(events(1), last=2, head=2, holes=(Hole(first=2, last=2, reason="x", n=9),)),
-        events(wire.ROWS_MAX + 1),
-        replace(events(1), rows=[(1, "k", "s", "info", "x" * wire.PAYLOAD_BYTES_MAX)]),
+        events(messages.ROWS_MAX + 1),
+        replace(events(1), rows=[(1, "k", "s", "info", "x" * messages.PAYLOAD_BYTES_MAX)]),
         readings(ReadingRows(refs=[], ref=[0], ts_ms=[1], value=[1.0])),
         readings(ReadingRows(refs=[SeriesRef(name="a", unit="")], ref=[-1], ts_ms=[1], value=[1.0])),
         readings(ReadingRows(refs=[SeriesRef(name="a", unit="")], ref=[0], ts_ms=[1 << 60], value=[1.0])),
@@ -448,8 +443,8 @@ def check_columns(batch: Batch) -> None:
     assert all(type(ts) is int and abs(ts) < 1 << 53 for ts in rows.ts_ms)
     assert all(value is None or type(value) is float for value in rows.value)
     assert all(0 <= at < len(rows) for at in rows.odd)
-    assert 1 <= batch.begin <= batch.first <= batch.last <= batch.head < wire.POSITION_END
-    assert 0 < batch.log < wire.LOG_END
+    assert 1 <= batch.begin <= batch.first <= batch.last <= batch.head < messages.POSITION_END
+    assert 0 < batch.log < messages.LOG_END
 
 
 @pytest.mark.parametrize(
@@ -551,9 +546,9 @@ def test_of_equal_keys_the_last_counts() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b" " * (2 * wire.PAYLOAD_BYTES_MAX),
-        b'{"v":1,"x":[' + b"{}," * (wire.PAYLOAD_BYTES_MAX // 3 - 10) + b"{}]}",
-        b'{"v":1,"x":[' + b'{"":1},' * (wire.PAYLOAD_BYTES_MAX // 7 - 10) + b"{}]}",
+        b" " * (2 * messages.PAYLOAD_BYTES_MAX),
+        b'{"v":1,"x":[' + b"{}," * (messages.PAYLOAD_BYTES_MAX // 3 - 10) + b"{}]}",
+        b'{"v":1,"x":[' + b'{"":1},' * (messages.PAYLOAD_BYTES_MAX // 7 - 10) + b"{}]}",
     ],
     ids=["too-large", "lists", "objects"],
 )
@@ -571,12 +566,12 @@ def test_a_bomb_costs_little(raw: bytes) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     print(f"{len(payload)} bytes: {spent_s:.2f} s of CPU, {peak / 1e6:.0f} MB")
-    assert peak < 45 * wire.PAYLOAD_BYTES_MAX
+    assert peak < 45 * messages.PAYLOAD_BYTES_MAX
 
 
 def test_an_uncompressed_payload_has_the_same_limit() -> None:
     with pytest.raises(WireError, match="larger"):
-        decode_batch(b" " * (wire.PAYLOAD_BYTES_MAX + 1), READINGS)
+        decode_batch(b" " * (messages.PAYLOAD_BYTES_MAX + 1), READINGS)
 
 
 @pytest.mark.parametrize("decode", [decode_ask, decode_held])
@@ -585,7 +580,7 @@ def test_questions_and_answers_have_a_smaller_limit(
     decode: Callable[[bytes], object], wrap: Callable[[bytes], bytes]
 ) -> None:
     with pytest.raises(WireError, match="larger"):
-        decode(wrap(b'{"v":1,"x":"' + b"x" * wire.TALK_BYTES_MAX + b'"}'))
+        decode(wrap(b'{"v":1,"x":"' + b"x" * messages.TALK_BYTES_MAX + b'"}'))
 
 
 # --------------------------------------------------------------------------------------------- size

@@ -1,0 +1,231 @@
+"""What crosses the wire: streams, topics and messages as plain data.  `wire` turns them into bytes and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sync.ranges import EMPTY, Ranges
+
+VERSION: Final = 1
+PAYLOAD_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Largest batch after inflating; a larger one is not ours (or a bomb, which may cost 30 times this memory)."""
+TALK_BYTES_MAX: Final = 512 * 1024
+"""The same for an ask or a held, which are paged: a held is read on the smallest Pi."""
+ROWS_MAX: Final = 20_000
+DECIMALS_MAX: Final = 9
+WHOLE_END: Final = 1 << 53
+"""Whole numbers below it are exact as float: bounds times in ms, and values in their smallest decimal."""
+POSITION_END: Final = 1 << 62
+LOG_END: Final = (1 << 63) - (1 << 40)
+"""Logs below it leave room for a million newer ones in 63 bits."""
+QUALITY_END: Final = 1 << 15
+SPAN_END_S: Final = 1 << 31
+
+READINGS: Final = "readings"
+EVENTS: Final = "events"
+META: Final = "meta"
+CHANNEL_DAYS: Final = "channel_days"
+
+RECORD_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    EVENTS: ("ts_ms", "kind", "subject", "severity", "body"),
+    META: ("ts_ms", "kind", "id", "body"),
+    CHANNEL_DAYS: (
+        "nmi", "suffix", "date", "hash", "unit", "interval_min", "values", "quality", "method", "reason",
+        "updated", "loaded", "header", "line",
+    ),
+}  # fmt: skip
+"""Columns of each stream that is sent row by row, the position apart.  Readings go by columns."""
+
+STREAMS: Final = (READINGS, CHANNEL_DAYS, EVENTS, META)
+
+
+class WireError(ValueError):
+    """A payload that is not a message of ours; the text says why."""
+
+
+class UnknownVersion(WireError):
+    """A message of a later version than this program speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Topic names of one edge under one prefix (such as `tidewatt/v1`)."""
+
+    prefix: str
+    edge: str
+
+    def batch(self, stream: str) -> str:
+        return f"{self.prefix}/{self.edge}/batch/{stream}"
+
+    @property
+    def ask(self) -> str:
+        return f"{self.prefix}/{self.edge}/ask"
+
+    @property
+    def held(self) -> str:
+        return f"{self.prefix}/{self.edge}/held"
+
+    @property
+    def status(self) -> str:
+        return f"{self.prefix}/{self.edge}/status"
+
+    @property
+    def event(self) -> str:
+        return f"{self.prefix}/{self.edge}/event"
+
+    def state(self, series: str) -> str:
+        return f"{self.prefix}/{self.edge}/state/{series}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogClock:
+    """What the clock was worth while a log was written.
+
+    state      "synced", "holdover" or "unknown" when the log began
+    offset_ms  what to add to every time as written; None where it is not known (such a log is not sent)
+    estimated  True where no evidence for the offset ever came
+    """
+
+    state: str
+    offset_ms: int | None = 0
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hole:
+    """Positions `first..last` whose rows will never come: `n` rows, between two times as written."""
+
+    first: int
+    last: int
+    reason: str
+    n: int
+    ts_min_ms: int | None = None
+    ts_max_ms: int | None = None
+
+    def within(self, first: int, last: int) -> Hole | None:
+        """The part inside `first..last`; None where there is none."""
+        low, high = max(self.first, first), min(self.last, last)
+        if low > high:
+            return None
+        return Hole(
+            first=low, last=high, reason=self.reason, n=min(self.n, high - low + 1),
+            ts_min_ms=self.ts_min_ms, ts_max_ms=self.ts_max_ms,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesRef:
+    """A series as a batch names it: never a local row id."""
+
+    name: str
+    unit: str
+    decimals: int | None = None
+    calibration: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingRows:
+    """Readings by columns, in the order of their positions; all columns are equally long.
+
+    refs   the series used
+    ref    index into `refs`, by row
+    ts_ms  UTC milliseconds as written, by row
+    value  by row, None where there is none
+    odd    row index -> (quality, reason, span_s) of every row that is not a plain good sample
+    """
+
+    refs: Sequence[SeriesRef]
+    ref: Sequence[int]
+    ts_ms: Sequence[int]
+    value: Sequence[float | None]
+    odd: dict[int, tuple[int, str, int]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ref)
+
+
+Record = tuple[Any, ...]
+"""A row of RECORD_COLUMNS[stream], the position apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Part of one log: rows and holes that together fill `first..last`.
+
+    begin, head  first and last position committed in this log and stream
+    closed       no row will follow head
+    run          the log that the sending daemon writes now
+    """
+
+    stream: str
+    log: int
+    run: int
+    first: int
+    last: int
+    begin: int
+    head: int
+    closed: bool
+    clock: LogClock
+    rows: ReadingRows | Sequence[Record]
+    holes: tuple[Hole, ...] = ()
+
+    @property
+    def hole_positions(self) -> Ranges:
+        return Ranges((hole.first, hole.last) for hole in self.holes)
+
+    @property
+    def row_positions(self) -> Ranges:
+        """Where the rows stand, in order: the i-th member is the i-th row's position."""
+        return Ranges(((self.first, self.last),)) - self.hole_positions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskLog:
+    """What an edge's file says of one of its logs: per stream the first and last position committed."""
+
+    log: int
+    closed: bool
+    clock: LogClock
+    streams: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    run: int
+    page: int
+    pages: int
+    logs: tuple[AskLog, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What the ledger holds of one log and stream between `lo` and `hi`; silent about all else."""
+
+    log: int
+    stream: str
+    lo: int
+    hi: int
+    stored: Ranges = EMPTY
+    refused: Ranges = EMPTY
+    gaps: Ranges = EMPTY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Answer and acknowledgement.
+
+    ledger   id of the upstream database that speaks
+    newest   greatest log known of this edge, 0 for none
+    now_ms   the sink's clock
+    offsets  log -> (offset_ms, estimated) that the sink applies
+    hold     stream -> why it should wait
+    """
+
+    ledger: str
+    newest: int
+    now_ms: int
+    windows: tuple[Window, ...] = ()
+    offsets: dict[int, tuple[int, bool]] = field(default_factory=dict)
+    hold: dict[str, str] = field(default_factory=dict)
