@@ -1,16 +1,17 @@
 """The contract between a driver and the daemon that runs it.
 
 A driver raises, the daemon retries: the *type* of an error says what the runner does, its *text* says what
-a person does.  Everything a driver does may block; the daemon calls it from one thread per bus.
+a person does.  Everything a driver does may block; the daemon calls it from one thread per bus: devices from
+the bus's reading thread, outputs from the bus's output thread.
 """
 
 from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Quality(enum.IntEnum):
@@ -87,6 +88,8 @@ class Device(ABC):
 
     #: Devices with the same bus share one thread and are read one after the other.
     bus: str = ""
+    #: Set by the runner before `open`.  A device that notices a change by itself calls it, from any thread.
+    on_change: Callable[[], None] | None = None
 
     @property
     @abstractmethod
@@ -105,3 +108,92 @@ class Device(ABC):
 
     def close(self) -> None:  # noqa: B027  # nor to release
         """Release what `open` got, all or a part of it; never raises."""
+
+
+class HoldBy(enum.StrEnum):
+    """Who puts an output into its safe level while the daemon is hung or dead.
+
+    DEVICE   the device itself: its own timer runs out unless each `write` re-arms it
+    RELEASE  the kernel: it lets the line go with the process, onto a pull that is the safe level
+    OE       the chip's output-enable pin, which is let go with the process and then disables all its channels
+    NOBODY   nobody: the last level stays; refused for whatever does harm when it is left on
+    """
+
+    DEVICE = "device"
+    RELEASE = "release"
+    OE = "oe"
+    NOBODY = "nobody"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What every output's config says and its driver has to know.
+
+    name    the output's name
+    safe    the level to be in when in doubt, 0.0-1.0
+    hold_s  without a `write` for so long it has to go safe by itself, seconds; 0: it need not
+    """
+
+    name: str
+    safe: float = 0.0
+    hold_s: float = 0.0
+
+
+class Output(ABC):
+    """Something that can be driven.  Levels are 0.0-1.0.  All methods run on its bus's own output thread.
+
+    They may block and raise DriverError, `release` excepted.  Constructors only store their arguments.
+    `open` may be called again after any failure, with or without a `release` between.
+    """
+
+    #: Outputs with the same bus share one thread and are written one after another.
+    bus: str = ""
+    #: Who makes it safe without the daemon; true of this very output as it is configured.
+    hold_by: HoldBy = HoldBy.NOBODY
+    #: False for what is reached over a network: it has a task of its own and never starves the watchdog.
+    local: bool = True
+    #: Whether levels between 0 and 1 mean something; an output that is not dimmable is on from ON_LEVEL.
+    dimmable: bool = False
+
+    @abstractmethod
+    def open(self) -> None:
+        """Take it over with the safe level set in the same call: no glitch, and what is already right stays.
+
+        A dimmer that runs as it should (a PCA9685 or kernel PWM that outlived the daemon) keeps its level, so
+        that lights do not blink at a restart: `read_back` tells it, and the first decision is written at once.
+        """
+
+    @abstractmethod
+    def write(self, level: float) -> None:
+        """Drive it at `level`, and refresh the device's own hold where it has one, though nothing changed."""
+
+    @abstractmethod
+    def read_back(self) -> float | None:
+        """The level that the hardware says it has; None where it cannot say."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Safe first, then let go, so that what takes over is safe too; never raises, may be called twice."""
+
+    def cut(self) -> bool:
+        """Make it safe past its bus, from any thread, while a call on that bus hangs.  Never raises.
+
+        True where there is such a way and it was taken (a PCA9685's OE pin); `open` then takes it over again.
+        """
+        return False
+
+
+#: From this level an output that cannot be dimmed is on.
+ON_LEVEL: Final = 0.5
+
+
+def checked_level(level: float) -> float:
+    """The level itself.  Raises DeviceMisconfigured outside 0-1 and for NaN: nobody may drive by nonsense."""
+    if not 0.0 <= level <= 1.0:
+        raise DeviceMisconfigured(f"level {level!r} is not within 0.0-1.0; this is a mistake in the daemon")
+    return level
+
+
+def is_on(level: float) -> bool:
+    """What a level means to an output that is only on or off."""
+    return checked_level(level) >= ON_LEVEL

@@ -116,13 +116,27 @@ def house_w(now_s: float, options: SimOptions) -> float:
     return options.base_w * (1.0 + 2.0 * breakfast + 4.0 * dinner)
 
 
+def heated(water_c: float, heat_w: float, around_c: float, dt_s: float, options: SimOptions) -> float:
+    """The water, `dt_s` seconds on, with so much heat put in (negative: taken out), in a room of `around_c`."""
+    gain_w = heat_w - options.loss_w_per_k * (water_c - around_c)
+    return water_c + gain_w * dt_s / (options.volume_l * WATER_J_PER_L_K)
+
+
+def lagged(probe_c: float, water_c: float, dt_s: float) -> float:
+    """What the probe has come to, `dt_s` seconds on, in water of `water_c`."""
+    return water_c + (probe_c - water_c) * math.exp(-dt_s / PROBE_LAG_S)
+
+
+def probe_shows(probe_c: float) -> float:
+    """In the steps of a DS18B20 at 12 bits."""
+    return round(probe_c / PROBE_STEP_C) * PROBE_STEP_C
+
+
 def step(state: State, dt_s: float, now_s: float, options: SimOptions, gauss: Callable[[], float]) -> State:
     """The state `dt_s` seconds (at most STEP_MAX_S) on; `now_s` is UTC, `gauss` one draw of N(0, 1)."""
     heat_w = options.heater_w if state.heater else 0.0
-    capacity_j_per_k = options.volume_l * WATER_J_PER_L_K
-    gain_w = heat_w - options.loss_w_per_k * (state.water_c - room_c(now_s, options))
-    water_c = state.water_c + gain_w * dt_s / capacity_j_per_k
-    probe_c = water_c + (state.probe_c - water_c) * math.exp(-dt_s / PROBE_LAG_S)
+    water_c = heated(state.water_c, heat_w, room_c(now_s, options), dt_s, options)
+    probe_c = lagged(state.probe_c, water_c, dt_s)
     on_below = options.target_c + (THERMOSTAT_BAND_K if state.heater else -THERMOSTAT_BAND_K)
     # Ornstein-Uhlenbeck walks: minutes for the noise, a quarter of an hour for the clouds.
     fade, drift = math.exp(-dt_s / 120.0), math.exp(-dt_s / 900.0)
@@ -258,7 +272,7 @@ def observe(state: State, now_s: float, options: SimOptions) -> dict[str, float]
     match options.model:
         case Model.TANK:
             return {
-                "temperature": round(state.probe_c / PROBE_STEP_C) * PROBE_STEP_C,
+                "temperature": probe_shows(state.probe_c),
                 "ph": 8.1
                 + 0.15 * math.sin((hour_of_day(now_s, options) - 12.0) / 24.0 * math.tau)
                 + 0.005 * state.noise,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass
 from operator import attrgetter
@@ -53,7 +54,26 @@ class BusRunner:
         if not polled.is_polled():
             schedule.stop()
         self._seats[polled.name] = _Seat(polled, slot, schedule)
+        self._listen(polled)
         self._wake()
+
+    def _listen(self, polled: PolledDevice) -> None:
+        """A device that notices a change by itself is read at once, whatever its interval."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # nothing runs yet that could be woken
+
+        def changed() -> None:
+            loop.call_soon_threadsafe(self._hurry, polled.name)
+
+        polled.device.on_change = changed
+
+    def _hurry(self, name: str) -> None:
+        seat = self._seats.get(name)
+        if seat is not None and seat.polled.is_polled():
+            seat.schedule.hurry()
+            self._wake()
 
     async def remove(self, name: str) -> None:
         """Stop polling it, wait for a read under way, close it."""

@@ -18,6 +18,7 @@ from edge.clock import FakeClock, SystemClock
 from edge.poll.config import DeviceCommon, device_model, make_device
 from edge.poll.poller import try_device
 from tests.drivers.folders import OTHER_PROBE, PROBE, TREES, plant, w1
+from tests.drivers.worlds import fake_lines
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(device_model())
 
@@ -67,12 +68,24 @@ CASES = [
     "iio-bme280",
     "iio-ads1015",
     "hwmon-ina219",
+    "digital",
 ]
 
 
+def _digital(monkeypatch: pytest.MonkeyPatch) -> Case:
+    lines = fake_lines(monkeypatch)
+
+    def unplug() -> None:
+        lines.gone = True
+
+    return Case({"driver": "digital", "pin": 23, "kind": "leak"}, unplug)
+
+
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     name = str(request.param)
+    if name == "digital":
+        return _digital(monkeypatch)
     if name.startswith("sim-"):
         return Case({"driver": "sim", "model": name.removeprefix("sim-")})
     if name == "host":

@@ -11,7 +11,21 @@ from importlib.metadata import EntryPoint
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from drivers.catalog import BUILT_IN, COMMON_OPTIONS, ENTRY_POINT_GROUP, Driver, catalog, load
+from drivers import sim_outputs
+from drivers.base import HoldBy
+from drivers.catalog import (
+    BUILT_IN,
+    BUILT_IN_OUTPUTS,
+    COMMON_OPTIONS,
+    ENTRY_POINT_GROUP,
+    OUTPUT_ENTRY_POINT_GROUP,
+    Claim,
+    Driver,
+    OutputDriver,
+    catalog,
+    load,
+    output_catalog,
+)
 from drivers.sim import make
 from edge.poll.config import DeviceCommon
 
@@ -91,3 +105,68 @@ def test_one_that_cannot_be_imported_is_told(third_party: types.ModuleType) -> N
     assert set(found.drivers) == set(BUILT_IN)
     assert len(found.problems) == 2
     assert all("cannot be imported" in problem for problem in found.problems)
+
+
+class ClashingOutputOptions(BaseModel):
+    hold_s: float = 0.0
+
+
+def output_entry(name: str, attribute: str) -> EntryPoint:
+    return EntryPoint(name=name, value=f"somebodys_drivers:{attribute}", group=OUTPUT_ENTRY_POINT_GROUP)
+
+
+def output_driver(name: str, options: type[BaseModel] = PumpOptions) -> OutputDriver:
+    return OutputDriver(
+        name=name,
+        summary="a valve",
+        options=options,
+        make=sim_outputs.make,
+        hold_by=lambda _options: HoldBy.NOBODY,
+    )
+
+
+def test_built_in_outputs_are_there_under_their_own_names() -> None:
+    outputs = output_catalog()
+    assert set(BUILT_IN_OUTPUTS) <= set(outputs)
+    assert all(driver.name == name and driver.summary for name, driver in outputs.items())
+
+
+def test_another_package_s_output_is_added_beside_a_device_of_its_name(third_party: types.ModuleType) -> None:
+    third_party.PUMP, third_party.VALVE = driver("shared"), output_driver("shared")  # type: ignore[attr-defined]
+    found = load([entry("shared", "PUMP")], [output_entry("shared", "VALVE")])
+    assert found.drivers["shared"].summary == "a pump"
+    assert found.outputs["shared"].summary == "a valve"
+    assert not found.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("relay", output_driver("relay"), "name is taken"),
+        ("valve", driver("valve"), r"is no drivers\.catalog\.OutputDriver"),
+        ("valve", output_driver("valve", ClashingOutputOptions), r"every output has \(hold_s\)"),
+    ],
+)
+def test_a_broken_output_driver_is_told_and_hurts_nobody(
+    third_party: types.ModuleType, name: str, value: object, said: str
+) -> None:
+    third_party.VALVE = value  # type: ignore[attr-defined]
+    found = load([], [output_entry(name, "VALVE")])
+    assert set(found.outputs) == set(BUILT_IN_OUTPUTS)
+    (problem,) = found.problems
+    assert problem.startswith("output driver")
+    assert re.search(said, problem)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        (Claim(what="GPIO 17"), Claim(what="GPIO 17"), True),
+        (Claim(what="GPIO 17"), Claim(what="GPIO 18"), False),
+        (Claim(what="GPIO 5", by="OE of a"), Claim(what="GPIO 5", by="OE of a"), False),
+        (Claim(what="GPIO 5", by="OE of a"), Claim(what="GPIO 5", by="OE of b"), True),
+        (Claim(what="GPIO 5", by="OE of a"), Claim(what="GPIO 5"), True),
+    ],
+)
+def test_two_claims_clash_unless_they_share(one: Claim, other: Claim, clash: bool) -> None:
+    assert one.clashes(other) is other.clashes(one) is clash

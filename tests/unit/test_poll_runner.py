@@ -6,13 +6,14 @@ import math
 from itertools import pairwise
 from typing import Any, cast
 
+import anyio.to_thread
 import pytest
 
 from drivers.base import DeviceMisconfigured, DeviceTimeout, DeviceUnavailable, Point, Quality, Sample
-from edge.clock import FakeClock
+from edge.clock import FakeClock, SystemClock
 from edge.poll.config import PollConfig
 from edge.poll.device import aligned_ms, retry_pause_s
-from tests.unit.poll_parts import Rig, Scripted, config, is_bad, value
+from tests.unit.poll_parts import Rig, Scripted, config, is_bad, until, value
 
 pytestmark = pytest.mark.anyio
 START_MS = 1_767_225_600_000
@@ -344,3 +345,15 @@ def test_pauses_double_up_to_the_longest_and_differ() -> None:
         assert len(pauses) > 10
         assert all(0.8 * middle_s <= pause <= 1.2 * middle_s for pause in pauses)
     assert retry_pause_s(1, 0.5, poll) <= 0.6, "no longer than the interval at first"
+
+
+async def test_a_device_that_notices_a_change_is_read_at_once_and_its_ticks_stay() -> None:
+    one = Rig(clock=SystemClock(), configs=[config("door", bus="b", interval_s=3600.0)])
+    async with one.running():
+        await until(lambda: len(one.devices["door"].read_at_ms) == 1)
+        changed = one.devices["door"].on_change
+        assert changed is not None
+        await anyio.to_thread.run_sync(changed)  # as from the thread that watches the line
+        await until(lambda: len(one.devices["door"].read_at_ms) == 2)
+        next_s = one.status("door")["next_retry_s"]
+        assert next_s is None or next_s > 1

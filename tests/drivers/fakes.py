@@ -1,0 +1,409 @@
+"""Hardware with behaviour, for the output drivers: GPIO lines, a PCA9685, the kernel's PWM, a Shelly."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import re
+import threading
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from drivers.base import DeviceUnavailable
+from drivers.gpio import Pull
+
+FULL = 0x1000
+
+
+@dataclass
+class Line:
+    """One line: the level on the wire, and every level it ever had."""
+
+    level: bool = False
+    pull: Pull = Pull.EXTERNAL
+    output: bool = False
+    history: list[bool] = field(default_factory=list)
+    changed: Callable[[bool], None] | None = None
+
+    def move(self, level: bool) -> None:
+        if level == self.level and self.history:
+            return
+        self.level = level
+        self.history.append(level)
+        if self.changed is not None:
+            self.changed(level)
+
+    def let_go(self) -> None:
+        self.output, self.changed = False, None
+        if self.pull is not Pull.EXTERNAL:
+            self.move(self.pull is Pull.UP)
+
+
+class FakeLines:
+    """As `drivers.gpio.Lines`.  A line that is let go follows its pull, as with dtparam=strict_gpiod."""
+
+    def __init__(self) -> None:
+        self.pins: dict[int, Line] = {}
+        self.gone = False
+        self.busy: set[int] = set()
+        self.claims = 0
+
+    def pin(self, number: int) -> Line:
+        return self.pins.setdefault(number, Line())
+
+    def claim_output(self, pin: int, level: bool, pull: Pull) -> None:
+        self._check(pin)
+        line = self.pin(pin)
+        self.claims += not line.output
+        line.pull, line.output = (line.pull if line.output else pull), True
+        line.move(level)
+
+    def claim_input(self, pin: int, pull: Pull, debounce_ms: int, changed: Callable[[bool], None]) -> None:
+        self._check(pin)
+        line = self.pin(pin)
+        line.pull = pull
+        line.let_go()
+        line.changed = changed
+
+    def set(self, pin: int, level: bool) -> None:
+        self._check(pin)
+        if not self.pin(pin).output:
+            raise DeviceUnavailable(f"GPIO {pin}: not ours; check who lets it go")
+        self.pin(pin).move(level)
+
+    def get(self, pin: int) -> bool:
+        self._check(pin)
+        return self.pin(pin).level
+
+    def free(self, pin: int) -> None:
+        self.pin(pin).let_go()
+
+    def die(self) -> None:
+        """What the kernel does when the process ends."""
+        for line in self.pins.values():
+            line.let_go()
+
+    def _check(self, pin: int) -> None:
+        if self.gone:
+            raise DeviceUnavailable("the board's GPIO cannot be opened; check /dev/gpiochip0")
+        if pin in self.busy:
+            raise DeviceUnavailable(f"GPIO {pin} is held by another program; check `gpioinfo`")
+
+
+class Pca9685Bus:
+    """smbus2.SMBus with one PCA9685 on it, as its datasheet says."""
+
+    def __init__(self, address: int = 0x40) -> None:
+        self.address = address
+        self.gone = False
+        self.hang: threading.Event | None = None  # a transaction waits until it is set
+        self.hanging = threading.Event()
+        self.oscillator_stops = 0
+        self.writes: list[tuple[int, bytes]] = []
+        self.registers = bytearray(256)
+        self.power_up()
+
+    def power_up(self) -> None:
+        self.registers[:] = bytes(256)
+        self.registers[0x00], self.registers[0x01], self.registers[0xFE] = 0x11, 0x04, 0x1E
+        for channel in range(16):
+            self.registers[0x09 + 4 * channel] = FULL >> 8
+
+    def output(self, channel: int, *, oe_high: bool = False) -> float:
+        """Share of the time that the pin is high."""
+        if oe_high or self.registers[0x00] & 0x10:
+            return 0.0
+        on, off = self.counts(channel)
+        if off & FULL:
+            return 0.0
+        return 1.0 if on & FULL else ((off - on) % 4096) / 4096
+
+    def counts(self, channel: int) -> tuple[int, int]:
+        at = 0x06 + 4 * channel
+        raw = self.registers[at : at + 4]
+        return int.from_bytes(raw[:2], "little"), int.from_bytes(raw[2:], "little")
+
+    def read_byte(self, i2c_addr: int) -> int:
+        self._listen(i2c_addr)
+        return 0
+
+    def write_byte(self, i2c_addr: int, value: int) -> None:
+        self._listen(i2c_addr)
+
+    def read_byte_data(self, i2c_addr: int, register: int) -> int:
+        self._listen(i2c_addr)
+        return self.registers[register]
+
+    def write_byte_data(self, i2c_addr: int, register: int, value: int) -> None:
+        self._store(i2c_addr, register, bytes([value]))
+
+    def read_i2c_block_data(self, i2c_addr: int, register: int, length: int) -> list[int]:
+        self._listen(i2c_addr)
+        self._need_auto_increment()
+        return list(self.registers[register : register + length])
+
+    def write_i2c_block_data(self, i2c_addr: int, register: int, data: Sequence[int]) -> None:
+        self._store(i2c_addr, register, bytes(data))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _store(self, address: int, register: int, data: bytes) -> None:
+        self._listen(address)
+        if len(data) > 1:
+            self._need_auto_increment()
+        self.writes.append((register, data))
+        asleep = bool(self.registers[0x00] & 0x10)
+        if register == 0xFE and not asleep:
+            return  # the chip blocks writes to PRE_SCALE while it runs
+        if register == 0x00:
+            self.oscillator_stops += bool(data[0] & 0x10) and not asleep
+            data = bytes([data[0] & 0x7F])  # RESTART reads 0 once it is done
+        self.registers[register : register + len(data)] = data
+
+    def _need_auto_increment(self) -> None:
+        assert self.registers[0x00] & 0x20, "without AI a block goes into one register"
+
+    def _listen(self, address: int) -> None:
+        if self.hang is not None:
+            self.hanging.set()
+            self.hang.wait(60)
+        if self.gone or address != self.address:
+            raise OSError(errno.EREMOTEIO, "Remote I/O error")
+
+
+class FakePwmChip:
+    """/sys/class/pwm as files, with the kernel's rules: `put` takes the place of `drivers.pwm.put`."""
+
+    def __init__(
+        self, root: Path, *, device: str = "fe20c000.pwm", channels: int = 2, number: int = 0
+    ) -> None:
+        self.root = root
+        self.chip = root / f"pwmchip{number}"
+        self.log: list[tuple[str, str]] = []
+        self.duty_history: dict[int, list[float]] = {}
+        platform = root.parent / "devices" / device
+        platform.mkdir(parents=True)
+        self.chip.mkdir(parents=True)
+        (self.chip / "device").symlink_to(platform)
+        (self.chip / "npwm").write_text(f"{channels}\n")
+        (self.chip / "export").write_text("")
+
+    def folder(self, channel: int) -> Path:
+        return self.chip / f"pwm{channel}"
+
+    def put(self, path: Path, text: str) -> None:
+        self.log.append((path.name, text))
+        if path.name == "export":
+            self._export(int(text))
+            return
+        channel = int(path.parent.name.removeprefix("pwm"))
+        value = {
+            name: (path.parent / name).read_text().strip() for name in ("period", "duty_cycle", "enable")
+        }
+        period, duty, enabled = int(value["period"]), int(value["duty_cycle"]), value["enable"] == "1"
+        refused = (
+            (path.name == "duty_cycle" and int(text) > period)
+            or (path.name == "period" and (int(text) < duty or int(text) == 0))
+            or (path.name == "enable" and text == "1" and period == 0)
+        )
+        if refused:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        if path.name == "polarity" and enabled:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        path.write_text(f"{text}\n")
+        self.duty_history.setdefault(channel, []).append(self.output(channel))
+
+    def output(self, channel: int) -> float:
+        folder = self.folder(channel)
+        if not folder.is_dir() or (folder / "enable").read_text().strip() != "1":
+            return 0.0
+        return int((folder / "duty_cycle").read_text()) / int((folder / "period").read_text())
+
+    def _export(self, channel: int) -> None:
+        folder = self.folder(channel)
+        if folder.is_dir():
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        folder.mkdir()
+        for name, text in (("period", "0"), ("duty_cycle", "0"), ("enable", "0"), ("polarity", "normal")):
+            (folder / name).write_text(f"{text}\n")
+
+
+class FakeShelly:
+    """A Shelly's HTTP server with one switch, its flip-back timer on a clock of its own, and bad days.
+
+    mood  "well", "slow" (no answer until it is well), "garbage", "broken" (500)
+    """
+
+    def __init__(self, generation: int = 2, password: str = "", *, meter: bool = True) -> None:
+        self.generation = generation
+        self.password = password
+        self.meter = meter
+        self.on = False
+        self.seen: list[float] = []
+        self.initial_state = "restore_last"
+        self.clicks = 0
+        self.flips_at_s: float | None = None
+        self.now_s = 0.0
+        self.mood = "well"
+        self.asked: list[str] = []
+        self.flash_writes = 0
+        self._well = threading.Event()
+        self._server: ThreadingHTTPServer | None = None
+        self.port = 0
+        self.plug()
+
+    def plug(self) -> None:
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                fake._answer(self)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def unplug(self) -> None:
+        """Gone from the network; the load stays as it is and the timer runs on."""
+        if self._server is not None:
+            self._well.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def pass_s(self, seconds: float) -> None:
+        self.now_s += seconds
+        if self.flips_at_s is not None and self.now_s >= self.flips_at_s:
+            self.flips_at_s = None
+            self._set(not self.on)
+
+    def timer_runs(self) -> bool:
+        return self.flips_at_s is not None
+
+    def heal(self) -> None:
+        self.mood = "well"
+        self._well.set()
+
+    def _set(self, on: bool) -> None:
+        if on != self.on:
+            self.clicks += 1
+            self.seen.append(float(on))
+        self.on = on
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        url = urlsplit(handler.path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        self.asked.append(handler.path)
+        if self.mood == "slow":
+            self._well.wait(60)
+            return
+        if not self._allowed(handler):
+            return
+        body: object
+        if self.mood == "garbage":
+            status, body = 200, "<html>a router's login</html>"
+        elif self.mood == "broken":
+            status, body = 500, {"code": -114, "message": "Resource unavailable"}
+        elif self.generation == 1:
+            status, body = self._first(url.path, query)
+        else:
+            status, body = self._second(url.path, query)
+        raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(raw)))
+        handler.end_headers()
+        handler.wfile.write(raw)
+
+    def _allowed(self, handler: BaseHTTPRequestHandler) -> bool:
+        if not self.password or handler.path == "/shelly":
+            return True
+        given = handler.headers.get("Authorization", "")
+        if self.generation == 1:
+            right = given.startswith("Basic ") and b64decode(given[6:]) == f"admin:{self.password}".encode()
+            challenge = 'Basic realm="shelly"'
+        else:
+            right = self._digest_right(given, handler.path)
+            challenge = 'Digest qop="auth", realm="shellyplus1-aabb", nonce="64a1", algorithm=SHA-256'
+        if right:
+            return True
+        handler.send_response(401)
+        handler.send_header("WWW-Authenticate", challenge)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return False
+
+    def _digest_right(self, given: str, path: str) -> bool:
+        part = dict(re.findall(r'(\w+)="?([^",]+)"?', given))
+
+        def sha(text: str) -> str:
+            return hashlib.sha256(text.encode()).hexdigest()
+
+        secret = sha(f"admin:shellyplus1-aabb:{self.password}")
+        words = (secret, "64a1", part.get("nc"), part.get("cnonce"), "auth", sha(f"GET:{path}"))
+        return part.get("response") == sha(":".join(map(str, words)))
+
+    def _command(self, on: bool, timer: str | None) -> None:
+        self._set(on)
+        self.flips_at_s = self.now_s + float(timer) if timer else None
+
+    def _second(self, path: str, query: dict[str, str]) -> tuple[int, object]:
+        if path == "/shelly":
+            return 200, {
+                "id": "shellyplus1-aabb",
+                "model": "SNSW-001X16EU",
+                "gen": 2,
+                "auth_en": bool(self.password),
+            }
+        if query.get("id") != "0":
+            return 500, {"code": -105, "message": f"Argument 'id', value {query.get('id')} not found!"}
+        if path == "/rpc/Switch.Set":
+            was = self.on
+            self._command(query["on"] == "true", query.get("toggle_after"))
+            return 200, {"was_on": was}
+        if path == "/rpc/Switch.GetStatus":
+            power = {"apower": 298.5 if self.on else 0.0} if self.meter else {}
+            return 200, {"id": 0, "source": "HTTP_in", "output": self.on, **power}
+        if path == "/rpc/Switch.GetConfig":
+            return 200, {"id": 0, "initial_state": self.initial_state}
+        if path == "/rpc/Switch.SetConfig":
+            self.initial_state = json.loads(query["config"])["initial_state"]
+            self.flash_writes += 1
+            return 200, {"restart_required": False}
+        return 404, {"code": 404, "message": "No handler"}
+
+    def _first(self, path: str, query: dict[str, str]) -> tuple[int, object]:
+        if path == "/shelly":
+            return 200, {"type": "SHPLG-S", "mac": "AABBCCDDEEFF", "auth": bool(self.password)}
+        if path == "/relay/0":
+            if "turn" in query:
+                self._command(query["turn"] == "on", query.get("timer"))
+            return 200, {"ison": self.on, "has_timer": self.flips_at_s is not None}
+        if path == "/meter/0" and self.meter:
+            return 200, {"power": 298.5 if self.on else 0.0, "is_valid": True}
+        if path == "/settings/relay/0":
+            if "default_state" in query:
+                self.initial_state = query["default_state"]
+                self.flash_writes += 1
+            return 200, {"default_state": self.initial_state}
+        return 404, "Not Found"
+
+
+@contextmanager
+def shelly(generation: int = 2, password: str = "", *, meter: bool = True) -> Iterator[FakeShelly]:
+    fake = FakeShelly(generation, password, meter=meter)
+    try:
+        yield fake
+    finally:
+        fake.unplug()
