@@ -1,0 +1,61 @@
+"""What control may believe of the process image: fresh, finite and not bad, else nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from drivers.base import Quality
+from edge.control.model import MAX_AGE_S, Limit, OutputRule, Rules
+from edge.image import Reading
+
+FUTURE_S: Final = 1.0
+"""A reading may be that much younger than `now`; more is a broken clock, and no reading."""
+ON: Final = 0.5
+"""A digital input is on from here."""
+
+
+class Inputs:
+    """One tick's view of the image; looked at once per series and age."""
+
+    __slots__ = ("_ages", "_monotonic_s", "_snapshot")
+
+    def __init__(self, snapshot: Mapping[str, Reading], rules: Rules, monotonic_s: float) -> None:
+        self._snapshot = snapshot
+        self._ages = rules.max_age_s
+        self._monotonic_s = monotonic_s
+
+    def value(self, series: str, rule: OutputRule | None = None) -> float | None:
+        """The value that control may go by, None for none."""
+        return self.within(series, self.max_age_s(series, rule))
+
+    def limit_value(self, limit: Limit, series: str, rule: OutputRule) -> float | None:
+        return self.within(series, limit.max_age_s or self.max_age_s(series, rule))
+
+    def max_age_s(self, series: str, rule: OutputRule | None) -> float:
+        if rule is not None and rule.max_age_s:
+            own = rule.max_age_s.get(series)
+            if own is not None:
+                return own
+        return self._ages.get(series, MAX_AGE_S)
+
+    def within(self, series: str, max_age_s: float) -> float | None:
+        reading = self._snapshot.get(series)
+        if reading is None or reading.value is None or reading.quality is Quality.BAD:
+            return None
+        age_s = self._monotonic_s - reading.monotonic_s
+        # Written so that a NaN anywhere is no reading.
+        if not (-FUTURE_S <= age_s <= max_age_s and math.isfinite(reading.value)):
+            return None
+        return reading.value
+
+    def why_lost(self, series: str, rule: OutputRule | None = None) -> str:
+        """A few words on why there is no value: for texts, not for deciding."""
+        reading = self._snapshot.get(series)
+        if reading is None:
+            return "never read"
+        if reading.value is None or reading.quality is Quality.BAD or not math.isfinite(reading.value):
+            return f"bad: {reading.reason}" if reading.reason else "bad"
+        age_s = self._monotonic_s - reading.monotonic_s
+        return "stale" if age_s > self.max_age_s(series, rule) else "from the future"

@@ -1,0 +1,114 @@
+"""What follows from the rules alone, worked out once: who speaks for which output, and in which order they go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from edge.control.model import Cause, Kind, Layer, OutputRule, Rules, Schedule, Side, Thermostat
+from edge.control.ramps import Claim
+
+FIRST_UP: Final = (Kind.AIR, Kind.RETURN)
+"""Rise before all others: animals breathe."""
+PLANS_KEPT: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputPlan:
+    """One output with all that concerns it.
+
+    speakers   thermostats with the side on which they want it on, the first wins
+    schedules  the first active wins
+    series     inputs that it must not be driven without, limits apart (they may have a fallback)
+    wards      outputs whose cut-off this one is
+    rivals     other outputs that move the series of this one's effect check
+    idle       the claim while nothing else speaks
+    """
+
+    rule: OutputRule
+    speakers: tuple[tuple[Thermostat, Side], ...]
+    schedules: tuple[Schedule, ...]
+    series: tuple[str, ...]
+    wards: tuple[str, ...]
+    rivals: tuple[str, ...]
+    idle: Claim
+    first_up: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """outputs: in the order in which they are decided, so that an interlock sees what it depends on."""
+
+    rules: Rules
+    outputs: tuple[OutputPlan, ...]
+
+
+_kept: list[Plan] = []
+
+
+def plan_of(rules: Rules) -> Plan:
+    """The plan of these rules; made once for each rules object."""
+    for plan in _kept:
+        if plan.rules is rules:
+            return plan
+    plan = Plan(rules=rules, outputs=tuple(_output(rules, name) for name in _order(rules)))
+    _kept.insert(0, plan)
+    del _kept[PLANS_KEPT:]
+    return plan
+
+
+def _output(rules: Rules, name: str) -> OutputPlan:
+    rule = rules.outputs[name]
+    speakers = [(each, Side.HEAT) for each in rules.thermostats if name in each.heat]
+    speakers += [(each, Side.COOL) for each in rules.thermostats if name in each.cool]
+    interlocking = [lock.other for lock in rule.envelope.interlocks if lock.other not in rules.outputs]
+    effect = rule.effect
+    return OutputPlan(
+        rule=rule,
+        speakers=tuple(speakers),
+        schedules=tuple(each for each in rules.schedules if name in each.outputs),
+        series=tuple(dict.fromkeys((*rule.inputs, *interlocking))),
+        wards=tuple(each.name for each in rules.outputs.values() if each.cutoff == name != each.name),
+        rivals=() if effect is None else tuple(_rivals(rules, name, effect.series)),
+        idle=Claim(cause=_idle(rule.default)),
+        first_up=rule.kind in FIRST_UP,
+    )
+
+
+def _idle(level: float) -> Cause:
+    return Cause(layer=Layer.DEFAULT, name="default", text="nothing else asks for anything", level=level)
+
+
+def _rivals(rules: Rules, name: str, series: str) -> list[str]:
+    moving = [
+        each.name
+        for each in rules.outputs.values()
+        if each.effect is not None and each.effect.series == series
+    ]
+    for thermostat in rules.thermostats:
+        if series in (thermostat.input, thermostat.second):
+            moving += [*thermostat.heat, *thermostat.cool]
+    return [each for each in dict.fromkeys(moving) if each != name]
+
+
+def _order(rules: Rules) -> list[str]:
+    """Outputs after those that they are interlocked with, cut-offs after what they cut off; circles as they come."""
+    before = {name: _before(rules, name) for name in rules.outputs}
+    order: list[str] = []
+    left = dict.fromkeys(rules.outputs)
+    while left:
+        ready = [name for name in left if not any(other in left for other in before[name] if other != name)]
+        ready.sort(key=lambda name: rules.outputs[name].kind not in FIRST_UP)
+        for name in ready or [next(iter(left))]:
+            order.append(name)
+            del left[name]
+    return order
+
+
+def _before(rules: Rules, name: str) -> Mapping[str, None]:
+    interlocked = [
+        lock.other for lock in rules.outputs[name].envelope.interlocks if lock.other in rules.outputs
+    ]
+    wards = [each.name for each in rules.outputs.values() if each.cutoff == name]
+    return dict.fromkeys((*interlocked, *wards))

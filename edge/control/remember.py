@@ -1,0 +1,240 @@
+"""What of control's state survives a restart, as JSON, and how it is taken up again.
+
+An outage counts only where it can be measured: within one boot by the monotonic clock, over a reboot by the wall
+clock where that was trusted at both ends, else as no time at all (nothing recovers, nothing runs out).  What
+happened between the last write and the death is not known: an output that was on is taken to have stayed on for
+SAVE_EVERY_S more, and one that was off to have stayed off.  Outputs start at safe, compressors as just stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from edge.control import envelope
+from edge.control.decide import used_up
+from edge.control.model import (
+    OVERRIDE_MAX_S,
+    ControlState,
+    Curve,
+    Held,
+    Kind,
+    Learnt,
+    Now,
+    OutputRule,
+    OutputState,
+    Rules,
+    Side,
+)
+from edge.control.settle import fresh_output
+from edge.control.windows import Runs, closed
+
+VERSION: Final = 1
+SAVE_EVERY_S: Final = 60.0
+"""What is on disk is never older than this."""
+
+
+def remember(state: ControlState) -> dict[str, Any]:
+    """The JSON-able part that `recall` needs."""
+    last = state.last or Now(wall_ms=0, monotonic_s=0.0, clock="unknown")
+    return {
+        "version": VERSION,
+        "wall_ms": last.wall_ms,
+        "monotonic_s": last.monotonic_s,
+        "clock": last.clock,
+        "boot_id": last.boot_id,
+        "powered_s": state.powered_s,
+        "sides": {name: str(side) for name, side in state.sides.items()},
+        "active": sorted(state.active),
+        "outputs": {name: _output(output, state.powered_s) for name, output in state.outputs.items()},
+    }
+
+
+def must_save(written: ControlState | None, state: ControlState) -> bool:
+    """Whether the disk must hear of it: something that survives has changed, or what was written grows old."""
+    if written is None or state.powered_s - written.powered_s >= SAVE_EVERY_S:
+        return True
+    if written.sides != state.sides or written.active != state.active:
+        return True
+    if written.outputs.keys() != state.outputs.keys():
+        return True
+    return any(_differs(written.outputs[name], output) for name, output in state.outputs.items())
+
+
+def _differs(old: OutputState, new: OutputState) -> bool:
+    if old is new:
+        return False
+    return (
+        old.changed_s != new.changed_s
+        or old.held != new.held
+        or old.limited != new.limited
+        or (old.lost_s, old.on_spent, old.off_spent, old.welded, old.unconfirmed)
+        != (new.lost_s, new.on_spent, new.off_spent, new.welded, new.unconfirmed)
+        or old.learnt.hours != new.learnt.hours
+    )
+
+
+def recall(saved: Mapping[str, Any] | None, rules: Rules, now: Now) -> ControlState:
+    """The state to go on with after a restart; with nothing, or nothing sound, to recall: `used_up`.  Never raises."""
+    if saved is None:
+        return used_up(rules, now)
+    try:
+        return _recall(saved, rules, now)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return used_up(rules, now)
+
+
+def _recall(saved: Mapping[str, Any], rules: Rules, now: Now) -> ControlState:
+    if saved["version"] != VERSION:
+        raise ValueError("another version")
+    was_s = _number(saved["powered_s"])
+    same_boot = bool(now.boot_id) and saved["boot_id"] == now.boot_id
+    outage_s = _outage_s(saved, now, same_boot=same_boot)
+    gap = _Gap(was_s, 0.0 if outage_s is None else outage_s, same_boot=same_boot, known=outage_s is not None)
+    outputs = {}
+    for name, rule in rules.outputs.items():
+        body = saved["outputs"].get(name)
+        outputs[name] = fresh_output(rule, gap.now_s) if body is None else gap.over(rule, _parse(body, was_s))
+    return ControlState(
+        outputs=outputs,
+        powered_s=gap.now_s,
+        sides={str(name): Side(side) for name, side in saved["sides"].items()},
+        active=frozenset(str(name) for name in saved["active"]),
+        last_rise_s=gap.now_s,
+        last=now,
+    )
+
+
+def _outage_s(saved: Mapping[str, Any], now: Now, *, same_boot: bool) -> float | None:
+    """Seconds since what was saved, None where that cannot be known."""
+    monotonic_s = now.monotonic_s - _number(saved["monotonic_s"])
+    if same_boot and monotonic_s >= 0.0:
+        return monotonic_s
+    wall_s = (now.wall_ms - int(saved["wall_ms"])) / 1000
+    if now.trusted and saved["clock"] in ("synced", "holdover") and wall_s >= 0.0:
+        return wall_s
+    return None
+
+
+class _Gap:
+    """The time between what was saved and now, in powered seconds."""
+
+    def __init__(self, was_s: float, outage_s: float, *, same_boot: bool, known: bool) -> None:
+        self.was_s, self.now_s = was_s, was_s + outage_s
+        self.same_boot = same_boot
+        self.alive_s = was_s + min(outage_s, SAVE_EVERY_S)  # it may have lived on for so long
+        self.unseen_s = 0.0 if known else SAVE_EVERY_S
+
+    def over(self, rule: OutputRule, was: OutputState) -> OutputState:
+        """The output on this side of the gap, at safe."""
+        was_on, level = was.level > 0.0, envelope.shape(rule, rule.safe)
+        on_runs, off_runs = self._runs(rule, was, was_on=was_on)
+        stays = was_on is (level > 0.0) and (self.same_boot or level <= 0.0)
+        held = was.held if was.held is not None and was.held.end_s > self.now_s else None
+        if held is not None and not self.same_boot:
+            held = replace(held, blind=False)  # whoever stood there may have left
+        return replace(
+            was,
+            level=level,
+            changed_s=was.changed_s if stays and rule.kind is not Kind.CHILLER else self.now_s,
+            on_runs=on_runs,
+            off_runs=off_runs,
+            held=held,
+        )
+
+    def _runs(self, rule: OutputRule, was: OutputState, *, was_on: bool) -> tuple[Runs, Runs]:
+        """Both windows' runs with what was going on when it was saved, and with the outage."""
+        bounds, on_runs, off_runs = rule.envelope, was.on_runs, was.off_runs
+        safe_on = rule.safe > 0.0
+        if was_on and not (safe_on and self.same_boot) and bounds.on_max_s > 0.0:
+            begin_s = was.changed_s - self.unseen_s
+            on_runs = closed(on_runs, begin_s, self.alive_s, bounds.on_window_s)
+        if bounds.off_max_s > 0.0 and (not was_on or not self.same_boot or not safe_on):
+            # Off before, or without power since: all of it was off-time, unless it goes on being off.
+            begin_s = self.was_s if was_on else was.changed_s
+            if safe_on or was_on:
+                off_runs = closed(off_runs, begin_s, self.now_s, bounds.off_window_s)
+        return on_runs, off_runs
+
+
+def _output(output: OutputState, powered_s: float) -> dict[str, Any]:
+    held = output.held
+    return {
+        "level": output.level,
+        "changed_s": output.changed_s,
+        "on_runs": [list(run) for run in output.on_runs],
+        "off_runs": [list(run) for run in output.off_runs],
+        "on_spent": output.on_spent,
+        "off_spent": output.off_spent,
+        "limited": list(output.limited),
+        "lost_s": output.lost_s,
+        "welded": output.welded,
+        "unconfirmed": output.unconfirmed,
+        "learnt": [list(hour) for hour in output.learnt.hours],
+        "learning": [output.learnt.on_s, output.learnt.total_s],
+        "override": None if held is None else _held(held, powered_s),
+    }
+
+
+def _held(held: Held, powered_s: float) -> dict[str, Any]:
+    return {
+        "level": held.level,
+        "begin_s": held.begin_s,
+        "end_s": held.end_s,
+        "remaining_s": held.end_s - powered_s,
+        "ramp_s": held.ramp_s,
+        "curve": str(held.curve),
+        "who": held.who,
+        "why": held.why,
+        "blind": held.blind,
+    }
+
+
+def _parse(body: Mapping[str, Any], was_s: float) -> OutputState:
+    on_s, total_s = body["learning"]
+    if _number(body["changed_s"]) > was_s:
+        raise ValueError("changed after it was saved")
+    return OutputState(
+        level=_number(body["level"]),
+        changed_s=_number(body["changed_s"]),
+        on_runs=_pairs(body["on_runs"]),
+        off_runs=_pairs(body["off_runs"]),
+        on_spent=bool(body["on_spent"]),
+        off_spent=bool(body["off_spent"]),
+        limited=tuple(str(name) for name in body["limited"]),
+        lost_s=None if body["lost_s"] is None else _number(body["lost_s"]),
+        welded=bool(body["welded"]),
+        unconfirmed=bool(body["unconfirmed"]),
+        learnt=Learnt(hours=_pairs(body["learnt"]), on_s=_number(on_s), total_s=_number(total_s)),
+        held=None if body["override"] is None else _parse_held(body["override"]),
+    )
+
+
+def _parse_held(body: Mapping[str, Any]) -> Held:
+    begin_s, end_s = _number(body["begin_s"]), _number(body["end_s"])
+    level = _number(body["level"])
+    if not (0.0 <= level <= 1.0 and end_s - begin_s <= OVERRIDE_MAX_S):
+        raise ValueError("no override that was ever taken")
+    return Held(
+        level=level,
+        begin_s=begin_s,
+        end_s=end_s,
+        ramp_s=_number(body["ramp_s"]),
+        curve=Curve(body["curve"]),
+        who=str(body["who"]),
+        why=str(body["why"]),
+        blind=bool(body["blind"]),
+    )
+
+
+def _pairs(rows: Any) -> tuple[tuple[float, float], ...]:
+    return tuple((_number(first), _number(second)) for first, second in rows)
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not a number")
+    return number

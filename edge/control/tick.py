@@ -1,0 +1,173 @@
+"""What is known of the moment that is being decided: inputs, thermostats, windows, and what was found so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+
+from edge.control.inputs import ON, Inputs
+from edge.control.model import (
+    ControlState,
+    Decision,
+    Finding,
+    Found,
+    Now,
+    OutputRule,
+    OutputState,
+    Pair,
+    Rules,
+    Severity,
+    Side,
+    Span,
+    Thermostat,
+)
+from edge.control.plan import OutputPlan, Plan, plan_of
+from edge.control.schedule import holds, span
+from edge.control.thermostat import judge, out_of_band, side_of
+from edge.image import Reading
+
+
+class Tick:
+    """The working papers of one `decide`; nothing of it outlives the call but what the outcome takes.
+
+    dt_s       seconds since the last tick
+    powered_s  now, in powered seconds
+    outputs, decisions  of the outputs decided so far
+    """
+
+    def __init__(
+        self,
+        state: ControlState,
+        snapshot: Mapping[str, Reading],
+        rules: Rules,
+        now: Now,
+        faulted: AbstractSet[str],
+    ) -> None:
+        self.state, self.rules, self.now, self.faulted = state, rules, now, faulted
+        self.plan: Plan = plan_of(rules)
+        self.dt_s = passed_s(state.last, now)
+        self.powered_s = state.powered_s + self.dt_s
+        self.inputs = Inputs(snapshot, rules, now.monotonic_s)
+        self._offset_s = (now.monotonic_s if math.isfinite(now.monotonic_s) else 0.0) - self.powered_s
+        self.findings: dict[tuple[Found, str], Finding] = {}
+        self.outputs: dict[str, OutputState] = {}
+        self.decisions: dict[str, Decision] = {}
+        self.values: dict[str, float | None] = {}
+        self.sides: dict[str, Side] = {}
+        self.pairs: dict[str, Pair] = {}
+        self.spans: dict[str, Span] = {}
+        self.active = state.active
+        self.waiting: list[str] = []
+        self.last_rise_s = state.last_rise_s
+        self.moving = False
+        self._queue = [name for name in state.waiting if name in rules.outputs]
+
+    def level(self, name: str) -> float:
+        """The level of another output: of this tick where it is decided already, else of the last."""
+        state = self._known(name)
+        return 0.0 if state is None else state.level
+
+    def is_welded(self, name: str) -> bool:
+        state = self._known(name)
+        return state is not None and state.welded
+
+    def _known(self, name: str) -> OutputState | None:
+        return self.outputs.get(name) or self.state.outputs.get(name)
+
+    def monotonic(self, powered_s: float) -> float:
+        """Powered seconds as monotonic ones, for people."""
+        return powered_s + self._offset_s
+
+    def find(self, kind: Found, subject: str, severity: Severity, text: str) -> None:
+        """Note a fact; the first of a kind and subject stands."""
+        key = (kind, subject)
+        if key not in self.findings:
+            self.findings[key] = Finding(kind=kind, subject=subject, severity=severity, text=text)
+
+    def keep(self, finding: Finding | None) -> None:
+        """Note a finding, if there is one."""
+        if finding is not None:
+            self.findings.setdefault((finding.kind, finding.subject), finding)
+
+    def mains_lost(self, rule: OutputRule) -> bool:
+        """Whether the sense that sheds this output says that the mains are off."""
+        value = self.inputs.value(rule.shed_on, rule)
+        if value is None:
+            text = f"{rule.shed_on} does not tell whether the mains are on; nothing is shed: check the sense input"
+            self.find(Found.MAINS_UNKNOWN, rule.shed_on, Severity.ALARM, text)
+            return False
+        if value >= ON:
+            return False
+        text = f"the mains are off ({rule.shed_on}); what is not needed to breathe is shed"
+        self.find(Found.MAINS_LOST, rule.shed_on, Severity.ALARM, text)
+        return True
+
+    def may_rise(self, plan: OutputPlan) -> bool:
+        """Whether this output may turn on now; else it waits, first come first, what breathes before all others."""
+        gap_s, name = self.rules.inrush_gap_s, plan.rule.name
+        if gap_s <= 0.0:
+            return True
+        first = self._queue[0] if self._queue else name
+        if self.powered_s - self.last_rise_s >= gap_s and (name == first or plan.first_up):
+            self.last_rise_s = self.powered_s
+            return True
+        self.waiting.append(name)
+        return False
+
+    def queue(self) -> tuple[str, ...]:
+        """Who waits after this tick, in the order in which they came."""
+        old = [name for name in self._queue if name in self.waiting]
+        return (*old, *(name for name in self.waiting if name not in old))
+
+    def regulate(self) -> None:
+        """Where every thermostat stands."""
+        for thermostat in self.rules.thermostats:
+            self._regulate(thermostat)
+
+    def _regulate(self, thermostat: Thermostat) -> None:
+        name = thermostat.name
+        # Looked at with the ages of the first output that it switches; each output checks its own again.
+        rule = next((self.rules.outputs.get(each) for each in (*thermostat.heat, *thermostat.cool)), None)
+        first = self.inputs.value(thermostat.input, rule)
+        second = self.inputs.value(thermostat.second, rule) if thermostat.second else None
+        judged = judge(thermostat, first, second, self.state.pairs.get(name))
+        self.values[name] = judged.value
+        self.sides[name] = side_of(thermostat, self.state.sides.get(name, Side.IDLE), judged.value)
+        if judged.pair is not None:
+            self.pairs[name] = judged.pair
+        for finding in judged.findings:
+            self.keep(finding)
+        self.keep(out_of_band(thermostat, judged.value))
+
+    def read_schedules(self) -> None:
+        """Which windows are open; while the clock is unknown, those that were open count as open."""
+        if not self.now.trusted:
+            for schedule in self.rules.schedules:
+                text = f"the clock is not known: {schedule.name} goes by its policy ({schedule.unknown}); set the clock"
+                self.find(Found.CLOCK_UNKNOWN, schedule.name, Severity.WARNING, text)
+            return
+        active = set()
+        for schedule in self.rules.schedules:
+            name = schedule.name
+            known = self.state.spans.get(name)
+            if known is None or not holds(known, schedule, self.now.wall_ms):
+                known = span(schedule, self.now.wall_ms)
+            self.spans[name] = known
+            if known.window is not None:
+                active.add(name)
+            if known.expired:
+                text = f"{name} is over and does nothing any more; give it a new end, or take it out of the config"
+                self.find(Found.EXPIRED, name, Severity.INFO, text)
+            if known.fault:
+                self.find(Found.BROKEN, name, Severity.ALARM, f"{name} does nothing: {known.fault}")
+        if active != self.active:
+            self.active = frozenset(active)
+
+
+def passed_s(last: Now | None, now: Now) -> float:
+    """Seconds since the last tick on the monotonic clock; 0 where that went back or says nothing."""
+    if last is None:
+        return 0.0
+    passed = now.monotonic_s - last.monotonic_s
+    return passed if math.isfinite(passed) and passed > 0.0 else 0.0

@@ -1,0 +1,86 @@
+"""The answer to "why", for people and for programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edge.control.decide import fresh
+from edge.control.model import Envelope, Limit, Override
+from edge.control.why import sentence, why
+from tests.unit.decide_parts import Site, heater, output, static, tank
+
+
+def test_a_sentence_says_what_since_when_why_until_when_and_who_lost() -> None:
+    bounds = Envelope(limits=(Limit(series="sump.temperature", above=27.0),))
+    site = Site(heater(envelope=bounds), thermostats=[tank()], zone="Europe/Vienna")
+    site.put(tank__temperature=25.0, sump__temperature=28.0).tick()
+    site.tick(1, Override(output="heater", level=1.0, remaining_s=1800, who="anna"))
+    site.tick(600)
+    assert sentence("heater", site.state, site.now, site.rules) == (
+        "heater is off since 10:00 because sump.temperature above 27 is the limit; "
+        "overruled: anna's hand (on), thermostat tank (on)."
+    )
+    site.put(sump__temperature=25.0).tick(300)
+    assert sentence("heater", site.state, site.now, site.rules) == (
+        "heater is on since 10:15 because anna set it by hand, for 15 min more; overruled: thermostat tank (on)."
+    )
+
+
+def test_a_schedule_says_how_long_it_goes_on() -> None:
+    site = Site(output("light", dimmable=True), schedules=[static(0.4, "light", daily=("06:00", "20:00"))])
+    site.tick()
+    text = sentence("light", site.state, site.now, site.rules)
+    assert text == "light is at 40% since 08:00 because schedule day is on, for 12 h more."
+
+
+def test_without_a_clock_durations_speak() -> None:
+    site = Site(output("light"))
+    site.clock = "unknown"
+    site.tick()
+    site.tick(30)
+    text = sentence("light", site.state, site.now, site.rules)
+    assert text == "light is off for 30 s because nothing else asks for anything."
+    assert why("light", site.state, site.now, site.rules)["since"] is None
+
+
+def test_since_another_day_names_the_day() -> None:
+    site = Site(output("light"))
+    site.tick()
+    site.pass_s(86_400 * 2)
+    assert " since 2026-05-10 08:00 " in sentence("light", site.state, site.now, site.rules)
+
+
+def test_the_same_as_data() -> None:
+    site = Site(heater(), thermostats=[tank()])
+    site.put(tank__temperature=25.0).tick(
+        1, Override(output="heater", level=0.0, remaining_s=60, who="anna", why="algae")
+    )
+    site.tick(10)
+    body = json.loads(json.dumps(why("heater", site.state, site.now, site.rules)))
+    assert body["level"] == 0.0 and body["output"] == "heater" and body["since_s"] == 10.0
+    assert body["cause"]["layer"] == "override" and body["cause"]["name"] == "anna"
+    assert (
+        body["cause"]["remaining_s"] == pytest.approx(50.0)
+        and body["cause"]["until"] == "2026-05-10T08:01:01.000Z"
+    )
+    assert [each["layer"] for each in body["overruled"]] == ["controller", "default"]
+    assert "algae" in body["text"] and body["since"] == "2026-05-10T08:00:01.000Z"
+
+
+def test_before_the_first_tick_and_for_an_unknown_output() -> None:
+    site = Site(output("air", safe=1.0))
+    state = fresh(site.rules, site.now)
+    assert "nothing is decided yet" in sentence("air", state, site.now, site.rules)
+    assert why("air", state, site.now, site.rules)["level"] == 1.0
+    with pytest.raises(KeyError):
+        why("water", state, site.now, site.rules)
+
+
+def test_a_guard_has_its_name() -> None:
+    site = Site(heater(), thermostats=[tank()])
+    site.tick()
+    body = why("heater", site.state, site.now, site.rules)
+    assert body["cause"]["layer"] == "safety" and body["cause"]["guard"] == "input-lost"
+    assert "its input is lost: tank.temperature" in body["text"]
