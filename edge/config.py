@@ -5,18 +5,30 @@ One file may serve the daemon, the upstream process or both: the first needs `[s
 
 from __future__ import annotations
 
+import functools
 import re
 import zoneinfo
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator
 
+from drivers import boards
+from edge.control.checks import check_values
+from edge.control.config import (
+    SCHEDULES_MAX,
+    THERMOSTATS_MAX,
+    ControlConfig,
+    OutputCommon,
+    ScheduleConfig,
+    ThermostatConfig,
+    installed_outputs_model,
+)
 from edge.local import LocalConfig
 from edge.log import LogConfig
 from edge.options import AtRunTime
-from edge.poll.config import DeviceCommon, PollConfig, installed_devices_model
+from edge.poll.config import DeviceCommon, PollConfig, device_model, installed_devices_model
 from edge.settings import CrossChecked
 from edge.store.config import StoreConfig
 from edge.tomllines import KeyPath
@@ -74,9 +86,25 @@ class Config(CrossChecked):
         (), description="what is polled; a [[devices]] table each"
     )
 
+    control: ControlConfig = Field(ControlConfig(), description="what holds for all outputs together")
+    outputs: Annotated[tuple[OutputCommon, ...], AtRunTime(installed_outputs_model)] = Field(
+        (), description="what is driven; an [[outputs]] table each"
+    )
+    thermostats: Annotated[tuple[ThermostatConfig, ...], Field(max_length=THERMOSTATS_MAX)] = Field(
+        (), description="values that outputs hold; a [[thermostats]] table each"
+    )
+    schedules: Annotated[tuple[ScheduleConfig, ...], Field(max_length=SCHEDULES_MAX)] = Field(
+        (), description="when outputs are on; a [[schedules]] table each"
+    )
+
     @classmethod
     def cross_check(cls, values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-        """Doubled device names."""
+        """Doubled device names, and what control's tables say about each other and about this board."""
+        yield from cls._doubled_devices(values)
+        yield from check_values(values, boards.here(), _device_adapter().validate_python)
+
+    @staticmethod
+    def _doubled_devices(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         seen: dict[str, int] = {}
         devices = values.get("devices")
         for index, device in enumerate(devices if isinstance(devices, list | tuple) else ()):
@@ -105,6 +133,10 @@ class UpstreamConfig(CrossChecked):
     web: Elsewhere = Field(None, description=ELSEWHERE)
     local: Elsewhere = Field(None, description=ELSEWHERE)
     devices: Elsewhere = Field(None, description=ELSEWHERE)
+    control: Elsewhere = Field(None, description=ELSEWHERE)
+    outputs: Elsewhere = Field(None, description=ELSEWHERE)
+    thermostats: Elsewhere = Field(None, description=ELSEWHERE)
+    schedules: Elsewhere = Field(None, description=ELSEWHERE)
 
 
 def model_of(path: Path) -> type[Config] | type[UpstreamConfig]:
@@ -114,6 +146,11 @@ def model_of(path: Path) -> type[Config] | type[UpstreamConfig]:
     except OSError:
         return Config  # loading it says what is wrong
     return UpstreamConfig if SINK_HEADING.search(text) and not SITE_HEADING.search(text) else Config
+
+
+@functools.cache
+def _device_adapter() -> TypeAdapter[DeviceCommon]:
+    return TypeAdapter(device_model())
 
 
 def _ordinal(index: int) -> str:

@@ -72,7 +72,9 @@ def _summary(loaded: Config | UpstreamConfig) -> str:
     enabled = sum(device.enabled for device in loaded.devices)
     count = len(loaded.devices)
     devices = "1 device" if count == 1 else f"{count} devices"
-    return f"site {loaded.site.name}, {devices}" + (f" ({enabled} enabled)" if enabled != count else "")
+    words = f"site {loaded.site.name}, {devices}" + (f" ({enabled} enabled)" if enabled != count else "")
+    driven = len(loaded.outputs)
+    return words + (f", {driven} output{'s' if driven > 1 else ''}" if driven else "")
 
 
 @config.command(name="show")
