@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from edge.clock import Clock, iso_utc
 from edge.config import Config
+from edge.control.service import Control
 from edge.image import Image, Reading
 from edge.poll.poller import Poller
 from edge.store import history
@@ -65,6 +66,7 @@ class Site:
         poller: Poller,
         publisher: Publisher | None,
         problems: Problems,
+        control: Control,
     ) -> None:
         self.config = config
         self.config_state = config_state
@@ -77,6 +79,7 @@ class Site:
         self._events = events
         self._poller = poller
         self._problems = problems
+        self._control = control
         self._looked = _Looked()
         self._failing: set[str] = set()
         self._started_ms = clock.now_ms()
@@ -209,6 +212,12 @@ class Site:
     def devices(self) -> Sequence[Mapping[str, Any]]:
         """The contract of `tidewatt devices --json` and `/api/v1/devices`."""
         return self._poller.status()
+
+    def outputs(self) -> Sequence[Mapping[str, Any]]:
+        """Every output with its level, its reasons and its newest changes, for `/api/v1/outputs` and the page."""
+        drivers = {output.name: output.driver for output in self._control.configs}
+        names = [output["name"] for output in self._control.outputs()]
+        return [self._control.why(name) | {"driver": drivers.get(name, "")} for name in names]
 
     def latest(self) -> Sequence[Reading]:
         return list(self._image.snapshot().values())

@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edge.control.verbs import OutputVerbs
 from edge.local import LocalRefused, Peer, Verb
 from edge.mistakes import ConfigInvalid
 
 if TYPE_CHECKING:
     from edge.app import App
+    from edge.ground import Ground
 
 DRAIN_S = 20.0
 
 
-def verbs_of(app: App) -> Mapping[str, Verb]:
+def verbs_of(ground: Ground) -> Mapping[str, Verb]:
     """Verb to what answers it."""
-    verbs = _Verbs(app)
+    verbs, outputs = _Verbs(ground), OutputVerbs(ground.control)
     return {
+        "outputs": outputs.outputs,
+        "outputs.set": outputs.set,
+        "outputs.release": outputs.release,
+        "outputs.confirm": outputs.confirm,
+        "outputs.safe": outputs.safe,
+        "why": outputs.why,
         "status": verbs.status,
         "devices": verbs.devices,
         "flush": verbs.flush,
@@ -32,14 +40,19 @@ def verbs_of(app: App) -> Mapping[str, Verb]:
 
 
 class _Verbs:
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    @property
+    def _app(self) -> App:
+        """Raises LocalRefused while the database is not open."""
+        return self._ground.opened()
 
     async def status(self, _args: dict[str, Any], _peer: Peer) -> Any:
         return self._app.site.status()
 
     async def devices(self, _args: dict[str, Any], _peer: Peer) -> Any:
-        return {"devices": self._app.site.devices()}
+        return {"devices": self._ground.poller.status()}
 
     async def flush(self, _args: dict[str, Any], _peer: Peer) -> Any:
         await self._app.recorder.flush()
@@ -48,23 +61,23 @@ class _Verbs:
 
     async def reload(self, _args: dict[str, Any], _peer: Peer) -> Any:
         try:
-            return {"changed": await self._app.reload()}
+            return {"changed": await self._ground.reload()}
         except ConfigInvalid as error:
             raise LocalRefused(str(error)) from None
 
     async def test(self, args: dict[str, Any], _peer: Peer) -> Any:
-        return await self._app.poller.test(self._device(args))
+        return await self._ground.poller.test(self._device(args))
 
     async def enable(self, args: dict[str, Any], peer: Peer) -> Any:
         name = self._device(args)
-        await self._app.poller.enable(name)
-        self._app.events.put("device-enabled", name, "info", {"uid": peer.uid})
+        await self._ground.poller.enable(name)
+        self._ground.events.put("device-enabled", name, "info", {"uid": peer.uid})
         return {"device": name, "enabled": True}
 
     async def disable(self, args: dict[str, Any], peer: Peer) -> Any:
         name = self._device(args)
-        await self._app.poller.disable(name)
-        self._app.events.put("device-disabled", name, "info", {"uid": peer.uid})
+        await self._ground.poller.disable(name)
+        self._ground.events.put("device-disabled", name, "info", {"uid": peer.uid})
         return {"device": name, "enabled": False}
 
     async def ask(self, _args: dict[str, Any], _peer: Peer) -> Any:
@@ -84,7 +97,7 @@ class _Verbs:
 
     def _device(self, args: dict[str, Any]) -> str:
         name = str(args.get("device", ""))
-        names = [device.name for device in self._app.config.devices]
+        names = [device.name for device in self._ground.config.devices]
         if name not in names:
             raise LocalRefused(f"there is no device {name!r}; there are: {', '.join(names) or 'none'}")
         return name

@@ -64,6 +64,19 @@ def migrate_edge(path: Path, control_path: Path) -> list[Revision]:
     return done
 
 
+def migrate_control(control_path: Path) -> list[Revision]:
+    """Bring the control database alone to the newest revision; the daemon that drives the outputs calls for it.
+
+    Raises DatabaseNewer, WrongDatabase, MigrationError.
+    """
+    done: list[Revision] = []
+    for module in EDGE:
+        if module.home is Home.CONTROL:
+            with edge_connection(control_path, module.home) as connection:
+                done += upgrade(module, connection, str(control_path))
+    return done
+
+
 @contextmanager
 def edge_connection(path: Path, home: Home) -> Iterator[Connection]:
     """A SQLAlchemy connection to one of the edge's files, made and marked as ours where it is new."""

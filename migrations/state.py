@@ -51,13 +51,31 @@ async def ensure_migrated(path: Path, control_path: Path) -> bool:
     """Migrate what has to be, in a child process; True if there was something.  Raises MigrationError."""
     if not needs_migration(path, control_path):
         return False
-    command = [sys.executable, "-m", "migrations", str(path), str(control_path)]
+    await _run_child(str(path), str(control_path))
+    return True
+
+
+async def ensure_control_migrated(control_path: Path) -> bool:
+    """Migrate the control database alone, which waits for nothing else; True if there was something to do.
+
+    Raises MigrationError.
+    """
+    module = next(module for module in EDGE if module.home is Home.CONTROL)
+    state = state_of(module, _current(module, control_path))
+    refuse_newer(state, str(control_path))
+    if not state.pending:
+        return False
+    await _run_child("--control", str(control_path))
+    return True
+
+
+async def _run_child(*arguments: str) -> None:
+    command = [sys.executable, "-m", "migrations", *arguments]
     with anyio.CancelScope(shield=True):
         done = await anyio.run_process(command, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
         told = done.stderr.decode(errors="replace").strip() or f"the migration ended with {done.returncode}"
         raise MigrationError(told)
-    return True
 
 
 def check_owner(connection: sqlite3.Connection, home: Home, path: Path) -> bool:

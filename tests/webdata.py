@@ -82,6 +82,69 @@ PROBLEMS: Final = (
 FAILING: Final = "return_probe"
 
 
+SITE_OUTPUTS: Final = 5
+OUTPUT_ERROR: Final = "the Shelly at 192.168.1.20 does not answer; check its power and its address"
+
+
+def cause(layer: str, name: str, text: str, level: float, *, guard: str | None = None) -> dict[str, Any]:
+    """A cause as `/api/v1/outputs` tells it."""
+    return {
+        "layer": layer, "guard": guard, "name": name, "text": text, "level": level, "until": None,
+        "remaining_s": None,
+    }  # fmt: skip
+
+
+def output(name: str, kind: str, level: float, why: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An output that is well, as `/api/v1/outputs` tells it; `more` is what is different."""
+    return {
+        "name": name, "kind": kind, "dimmable": False, "level": level, "wanted": level, "believed": level,
+        "read_back": level, "safe": 0.0, "state": "up", "fault": "", "local": True, "hold_by": "release",
+        "hold_s": 0.0, "age_s": 0.4, "written": None, "cause": why, "overruled": [], "since": None,
+        "until": None, "override": None, "sentence": f"{name}: {why['text']}.", "changes": [],
+    } | more  # fmt: skip
+
+
+def site_outputs(now_ms: int) -> list[dict[str, Any]]:
+    """A heater that a limit holds, pumps, a light on its ramp by hand, and a Shelly that does not answer."""
+    wants = cause("controller", "tank", "tank.temperature is 25.1, below 25.35", 1.0)
+    limit = cause(
+        "safety", "sump.temperature above 27", "sump.temperature is 27.2, above its limit of 27", 0.0,
+        guard="value-limit",
+    )  # fmt: skip
+    day = cause("schedule", "daylight", "daylight runs from 10:00 to 20:00", 0.8)
+    hand = cause("override", "anna", "anna set it to 35 % by hand", 0.35) | {
+        "until": iso_utc(now_ms + 1_200_000)
+    }
+    by_default = cause("default", "default", "nothing else speaks for it", 1.0)
+    changes = [
+        {
+            "ts": iso_utc(now_ms - 240_000), "output": "heater", "change": "b-2", "state": "success", "from": 1.0,
+            "to": 0.0, "layer": "safety", "guard": "value-limit", "cause": limit["name"], "text": limit["text"],
+        },
+        {
+            "ts": iso_utc(now_ms - 3_900_000), "output": "heater", "change": "b-1", "state": "failed", "from": 0.0,
+            "to": 1.0, "layer": "controller", "cause": "tank", "text": wants["text"], "error": OUTPUT_ERROR,
+        },
+    ]  # fmt: skip
+    return [
+        output(
+            "heater", "heater", 0.0, limit, overruled=[wants, by_default | {"level": 0.0}],
+            since=iso_utc(now_ms - 240_000), changes=changes,
+        ),
+        output("return", "return", 1.0, by_default, safe=1.0, since=iso_utc(now_ms - 90_000_000)),
+        output("air", "air", 1.0, by_default, safe=1.0, read_back=0.0, since=iso_utc(now_ms - 90_000_000)),
+        output(
+            "light", "light", 0.35, hand, dimmable=True, believed=0.2, read_back=0.2, overruled=[day],
+            since=iso_utc(now_ms - 600_000), until=hand["until"], hold_by="nobody",
+            override={"level": 0.35, "remaining_s": 1200.0, "who": "anna", "why": "water change", "blind": False},
+        ),
+        output(
+            "outlet", "other", 1.0, by_default, state="faulted", fault=OUTPUT_ERROR, believed=None, read_back=None,
+            local=False, hold_by="device", hold_s=60.0, age_s=95.0,
+        ),
+    ]  # fmt: skip
+
+
 class FakeSite:
     """A `Backend`.  What a test may bend stands in public attributes."""
 
@@ -102,6 +165,7 @@ class FakeSite:
         self.more_events: list[dict[str, Any]] = []
         self.last_error = ERROR
         self.overrides: dict[str, float] = {}
+        self.outputs_told = site_outputs(self.began_ms)
         self._latest: dict[str, Reading] = {}
 
     def value(self, series: str, ts_ms: int) -> float:
@@ -202,6 +266,9 @@ class FakeSite:
             "age_s": max(0.0, self.clock.monotonic_s() - reading.monotonic_s),
         }
 
+    def outputs(self) -> Sequence[Mapping[str, Any]]:
+        return self.outputs_told
+
     def ready(self) -> Sequence[str]:
         return self.not_ready
 
@@ -280,6 +347,8 @@ class FakeSite:
 
     def _history(self, series: str, query: ReadingsQuery) -> dict[str, Any]:
         device, _, point = series.partition(".")
+        if device == "output":
+            return _switched(series, query)
         if point not in SITE.get(device, ("", "", 0, {}))[3]:
             raise NotFound(f"there is no series {series}; /api/v1/series lists them")
         step_ms = query.resolution_s * 1000 or STEP_MS
@@ -339,6 +408,15 @@ def _stream(head: int, backlog: int) -> dict[str, Any]:
         "refused": 0,
         "oldest_unsent_age_s": 184.0 if backlog else None,
     }
+
+
+def _switched(series: str, query: ReadingsQuery) -> dict[str, Any]:
+    """The level of an output that is on every other ten minutes."""
+    times = range(query.from_ms, query.to_ms, 600_000)
+    rows = [
+        {"ts": iso_utc(ts_ms), "value": float(ts_ms // 600_000 % 2), "quality": "good"} for ts_ms in times
+    ]
+    return {"series": series, "unit": "", "readings": rows}
 
 
 def _dark(ts_ms: int) -> bool:

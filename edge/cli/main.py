@@ -27,11 +27,17 @@ EXIT_INTERRUPTED: Final = 130
 VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "status": ("edge.cli.status:status", "Is everything all right? What is wrong, and what to do."),
     "devices": ("edge.cli.devices:devices", "Devices with their newest values and last errors."),
+    "outputs": ("edge.cli.outputs:outputs", "What is on and why; overrides; everything to safe."),
+    "why": ("edge.cli.why:why", "Why an output is as it is, and its last changes."),
     "series": ("edge.cli.series:series", "What is recorded, with the newest value of each series."),
     "readings": ("edge.cli.readings:readings", "Recorded values: a table, CSV or JSON."),
     "events": ("edge.cli.events:events", "What happened: faults, recoveries, changes."),
     "sync": ("edge.cli.sync:sync", "How far the delivery to Postgres is; bind its ledger."),
     "test": ("edge.cli.test:test", "Read a device once and show what it says."),
+    "selftest": (
+        "edge.cli.selftest:selftest",
+        "Break every part of this site in simulation: does it end safe?",
+    ),
     "drivers": ("edge.cli.drivers:drivers", "What can be connected, with every option."),
     "config": ("edge.cli.config:config", "Check a config file, show what is in force, print the schema."),
     "run": ("edge.cli.run:run", "Run the daemon."),

@@ -26,10 +26,12 @@ def run(cli: Cli) -> None:
     from edge import log
     from edge.app import run as run_app
     from edge.clock import SystemClock
+    from edge.config import Config
+    from edge.control.lastgood import load_or_last_good
 
-    config = cli.config()
+    config, refused = load_or_last_good(cli.config_path, Config)
     log.setup(config.log)
-    anyio.run(partial(run_app, config, cli.config_path, SystemClock()))
+    anyio.run(partial(run_app, config, cli.config_path, SystemClock(), refused))
     _leave_stuck_threads()
 
 

@@ -33,14 +33,21 @@ class _Event:
 
 
 class EventQueue:
-    """Bounded; when it is full the new event is dropped and counted."""
+    """Bounded; when it is full the new event is dropped and counted.
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    Control has something to tell before there is a database: `attach` it when it is open, then `run`.
+    """
+
+    def __init__(self, store: Store | None, clock: Clock) -> None:
         self.dropped = 0
         self._store = store
         self._clock = clock
         self._queue: deque[_Event] = deque()
         self._news = anyio.Event()
+
+    def attach(self, store: Store) -> None:
+        """Where the events go from now on."""
+        self._store = store
 
     def put(
         self, kind: str, subject: str, severity: str = "info", body: Mapping[str, Any] | None = None
@@ -71,7 +78,7 @@ class EventQueue:
 
     async def flush(self) -> None:
         """Write what is queued.  Raises what the database raises; nothing is lost then."""
-        while self._queue:
+        while self._queue and self._store is not None:
             part = [self._queue[at] for at in range(min(len(self._queue), EVENTS_PER_WRITE_MAX))]
             async with self._store.write() as tx:
                 for event in part:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from edge.clock import Clock
 from edge.metrics import Metrics
-from edge.web import models
+from edge.web import models, outputmodels
 from edge.web.backend import Backend, EventsQuery, ReadingsQuery, Unavailable
 from edge.web.replies import NO_STORE, answer, answer_history, refuse
 from edge.web.routes import Arguments, BadParameter, Role, Route, choice, integer, moment, text
@@ -63,6 +63,9 @@ class Api:
 
     async def devices(self, request: Request, _: Arguments) -> Response:
         return answer(request, {"devices": self._backend.devices()})
+
+    async def outputs(self, request: Request, _: Arguments) -> Response:
+        return answer(request, {"outputs": self._backend.outputs()})
 
     async def series(self, request: Request, _: Arguments) -> Response:
         async with self._turns:
@@ -150,6 +153,10 @@ def routes(api: Api) -> Sequence[Route]:
         get("/api/v1/status", api.status, "The site at a glance", response=models.Status),
         get("/api/v1/devices", api.devices, "Devices, newest values, errors", response=models.Devices),
         get(
+            "/api/v1/outputs", api.outputs, "Outputs: level, reason, faults, newest changes",
+            response=outputmodels.Outputs,
+        ),
+        get(
             "/api/v1/series", api.series, "Series that have history",
             response=models.SeriesList, tag="history", errors=(503,),
         ),
@@ -164,7 +171,7 @@ def routes(api: Api) -> Sequence[Route]:
         get(
             "/api/v1/live", api.live, "Server-sent events: what changed, once a second",
             description="Events `readings` (changed newest values), `gone` (series that ended), `devices` "
-            "(states, without values) and `status`. The first ones after connecting tell everything. "
+            "(states, without values), `outputs` and `status`. The first ones after connecting tell everything. "
             f"At most {STREAMS_MAX} streams.",
             media="text/event-stream", errors=(503,),
         ),

@@ -56,6 +56,9 @@ class Backend(Protocol):
     def devices(self) -> Sequence[Json]:
         """A `models.Device` for every configured device, in the order of the config."""
 
+    def outputs(self) -> Sequence[Json]:
+        """An `outputmodels.Output` for every configured output, in the order of the config."""
+
     def latest(self) -> Sequence[Reading]:
         """The newest reading of every series."""
 

@@ -25,7 +25,10 @@ from edge.web.replies import encode
 STREAMS_MAX: Final = 8
 ROUND_S: Final = 1.0
 DEVICE_ROUNDS: Final = 5
-"""Counters of devices are told this seldom; a change of state is told at once."""
+"""Counters of devices, and ages of outputs, are told this seldom; a change of state is told at once."""
+
+PASSING: Final = frozenset({"age_s", "since_s", "written", "remaining_s", "sentence", "override", "until"})
+"""What of an output differs at each look, though nothing has changed."""
 
 VALUES_PER_TURN: Final = 50
 """Values encoded before the loop gets its turn: control runs on it too."""
@@ -50,6 +53,14 @@ def live_value(reading: Reading, monotonic_s: float) -> dict[str, Any]:
     }
 
 
+def lasting(output: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an output differs only when something has changed."""
+    kept = {key: value for key, value in output.items() if key not in PASSING}
+    causes = [output["cause"], *output["overruled"]]
+    told = [{key: cause[key] for key in cause if key not in PASSING} for cause in causes if cause]
+    return kept | {"cause": told, "overruled": (), "by hand": bool(output["override"])}
+
+
 class Hub:
     """Looks at the backend once a round while anybody listens."""
 
@@ -67,6 +78,9 @@ class Hub:
         self._devices = b""
         self._devices_round = 0
         self._device_states: list[tuple[Any, ...]] = []
+        self._outputs = b""
+        self._outputs_round = 0
+        self._output_states: list[dict[str, Any]] | None = None
         self._wake = anyio.Event()
         self._turn = anyio.Event()
 
@@ -126,6 +140,8 @@ class Hub:
             parts.append(b"event: gone\ndata: " + encode({"series": gone}))
         if self._devices_round > seen:
             parts.append(b"event: devices\ndata: " + self._devices)
+        if self._outputs_round > seen:
+            parts.append(b"event: outputs\ndata: " + self._outputs)
         parts.append(b"event: status\ndata: " + self._status)
         return b"\n\n".join(parts) + b"\n\n"
 
@@ -141,10 +157,11 @@ class Hub:
     def _forget(self) -> None:
         """Begin anew: what was seen for the last listener may be old."""
         self._beginning += 1
-        self._round = self._devices_round = 0
+        self._round = self._devices_round = self._outputs_round = 0
         self._readings.clear()
         self._gone.clear()
         self._device_states.clear()
+        self._output_states = None
 
     async def _look(self) -> None:
         """One round.  A slice that cannot say how it is does not take the page away."""
@@ -152,6 +169,7 @@ class Hub:
         try:
             status, devices = encode(self._backend.status()), self._backend.devices()
             self._look_at_devices(devices, number)
+            self._look_at_outputs(self._backend.outputs(), number)
             self._look_at_readings(self._backend.latest(), number)
             self._status = status
             self._newest = await self._since(number - 1)
@@ -170,6 +188,13 @@ class Hub:
         if due or states != self._device_states:
             self._devices = encode({"devices": [{**device, "points": []} for device in devices]})
             self._device_states, self._devices_round = states, number
+
+    def _look_at_outputs(self, outputs: Sequence[Mapping[str, Any]], number: int) -> None:
+        states = [lasting(output) for output in outputs]
+        due = not self._outputs_round or (bool(outputs) and number - self._outputs_round >= DEVICE_ROUNDS)
+        if due or states != self._output_states:
+            self._outputs = encode({"outputs": outputs})
+            self._output_states, self._outputs_round = states, number
 
     def _look_at_readings(self, latest: Sequence[Reading], number: int) -> None:
         known = self._readings

@@ -3,12 +3,14 @@
 import { Cards } from "./cards.js";
 import { Detail } from "./detail.js";
 import { zone } from "./format.js";
+import { Outputs } from "./outputs.js";
 import { showConnection, showDevices, showEvents, showStatus } from "./panels.js";
 import { Stream } from "./stream.js";
 
 const byId = (id) => document.getElementById(id);
 const cards = new Cards(byId("cards"), byId("no-values"), (series) => detail.show(series));
 const detail = new Detail(cards);
+const outputs = new Outputs(byId("outputs"), byId("outputs-section"), byId("outputs-sum"), (series) => detail.show(series));
 let connection = "connecting";
 let eventsSeen = null;
 
@@ -55,10 +57,12 @@ function heardStatus(status) {
 const hear = {
   status: heardStatus,
   devices: (body) => heardDevices(body.devices),
+  outputs: (body) => outputs.show(body.outputs),
   gone: (body) => cards.gone(body.series),
   readings: (body) => {
     for (const reading of body.readings) {
-      cards.put(reading);
+      // What outputs do stands in their own panel.
+      if (!reading.series.startsWith("output.")) cards.put(reading);
       if (reading.series === detail.series) detail.put(reading);
     }
   },

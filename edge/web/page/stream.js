@@ -23,7 +23,7 @@ export class Stream {
     this.source?.close();
     const source = new EventSource("/api/v1/live");
     this.source = source;
-    for (const kind of ["status", "devices", "readings", "gone"]) {
+    for (const kind of ["status", "devices", "outputs", "readings", "gone"]) {
       source.addEventListener(kind, (event) => this.heard(kind, JSON.parse(event.data)));
     }
     source.addEventListener("error", () => {
@@ -63,11 +63,12 @@ export class Stream {
   async ask() {
     try {
       const signal = AbortSignal.timeout(4000);
-      const [status, devices] = await Promise.all(
-        ["/api/v1/status", "/api/v1/devices"].map((path) => fetch(path, { signal, cache: "no-store" })),
+      const [status, devices, outputs] = await Promise.all(
+        ["/api/v1/status", "/api/v1/devices", "/api/v1/outputs"].map((path) => fetch(path, { signal, cache: "no-store" })),
       );
-      if (!status.ok || !devices.ok) return false;
+      if (!status.ok || !devices.ok || !outputs.ok) return false;
       this.on.message("all", await devices.json());
+      this.on.message("outputs", await outputs.json());
       this.on.message("status", await status.json());
       this.lostSince = null;
       this.on.state("asking", null);
