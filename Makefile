@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 on = $(filter-out 0 no false off,$(1))
 
-.PHONY: help venv test lint format demo bench lock clean
+.PHONY: help venv test vm lint format demo bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml .ci/need
 	@{ .ci/need "$(PYTHON)"; \
 	  echo 'making .venv (a minute or two, once)'; \
 	  "$(PYTHON)" -m venv --clear .venv; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	} >&2
 	@touch $@
@@ -32,6 +32,9 @@ $(READY): requirements.lock pyproject.toml .ci/need
 test: $(READY) ## all tests; installs the Debian packages they need
 	@.ci/need mosquitto=mosquitto systemd-analyze=systemd chromium=chromium >&2
 	@$(BIN)/python -m pytest $(ARGS)
+
+vm: $(READY) ## drivers and unit in a virtual Pi: GPIO, I2C, systemd; root and Debian 12, 10 minutes
+	@tests/vm/all.sh $(GUEST)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -59,8 +62,8 @@ lock: $(READY) ## requirements.lock from pyproject.toml: hashes for all platform
 	  PATH="$$PWD/$(BIN):$$PATH" .ci/lock "$$scratch" >requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 
-clean: ## remove .venv, .demo and caches
+clean: ## remove .venv, .vm, .demo and caches
 	@data=$$(readlink .demo/postgres/data || true); \
 	  case "$$data" in /var/tmp/tidewatt-postgres-data-*/data) rm -rf "$${data%/data}";; esac
-	@rm -rf .venv .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .vm .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
