@@ -106,7 +106,13 @@ def test_completion_is_printed_for_each_shell(shell: str, capsys: pytest.Capture
 
 def test_completion_answers_the_shell() -> None:
     done = tidewatt(_TIDEWATT_COMPLETE="bash_complete", COMP_WORDS="tidewatt s", COMP_CWORD="1")
-    assert [line.partition(",")[2] for line in done.stdout.split()] == ["status", "series", "sync", "sink"]
+    assert [line.partition(",")[2] for line in done.stdout.split()] == [
+        "status",
+        "series",
+        "sync",
+        "selftest",
+        "sink",
+    ]
     done = tidewatt(_TIDEWATT_COMPLETE="bash_complete", COMP_WORDS="tidewatt config c", COMP_CWORD="2")
     assert done.stdout.split() == ["plain,check"]
 

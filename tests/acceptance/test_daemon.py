@@ -176,7 +176,7 @@ def test_two_daemons_on_one_database_are_one_too_many(daemon: Daemon) -> None:
     second.start()
     assert second.wait(20)
     assert second.exit_code == 1
-    assert "another process" in second.log_tail()
+    assert "stop it first" in second.log_tail()
     assert daemon.ask("status")
 
 

@@ -1,0 +1,95 @@
+"""`tidewatt selftest`: the example ends safe, and each config that was made unsafe is caught for its own reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+UNSAFE: Final = Path("tests/cases/unsafe")
+TIMEOUT_S: Final = 500
+
+#: file -> (fault, where, what the judge says of it); in all else it ends as safe as its sound neighbour
+REASONS: Final = {
+    "old-input": ("stale", "all inputs", "after its input was lost"),
+    "no-cutoff": ("stuck on", "heater", "heats on while the water is"),
+    "one-probe": ("stuck", "tank.temperature", "heats on while the water is"),
+    "no-breath": ("off by hand for a day", "return", "animals need it"),
+    "on-battery": ("mains lost", "site", "on the battery"),
+}
+
+
+def tidewatt(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+@cache
+def outcome_of(config: Path) -> tuple[int, list[dict[str, Any]]]:
+    assert tidewatt("config", "check", str(config)).returncode == 0, (
+        "what config check refuses proves nothing"
+    )
+    done = tidewatt("selftest", "--config", str(config), "--json")
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)["cases"]
+
+
+def unsafe(cases: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    assert all(bool(case["why"]) is not case["safe"] for case in cases)
+    return {(case["fault"], case["input"]) for case in cases if not case["safe"]}
+
+
+def test_the_example_config_ends_safe_whatever_breaks() -> None:
+    code, cases = outcome_of(Path("config.example.toml"))
+    assert (code, [(case["fault"], case["input"], case["why"]) for case in cases if not case["safe"]]) == (
+        0,
+        [],
+    )
+    assert len(cases) > 40
+    for case in cases:
+        assert set(case) == {"fault", "input", "outputs", "safe", "why"}
+        for shows in case["outputs"].values():
+            assert 0.0 <= shows["level"] <= 1.0
+            assert shows["cause"]
+
+
+def test_the_sound_neighbour_of_the_unsafe_ends_safe() -> None:
+    code, cases = outcome_of(UNSAFE / "sound.toml")
+    assert (code, unsafe(cases)) == (0, set())
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_an_unsafe_config_is_caught_for_its_own_reason(name: str) -> None:
+    fault, where, why = REASONS[name]
+    code, cases = outcome_of(UNSAFE / f"{name}.toml")
+    assert code == 1
+    case = next(case for case in cases if (case["fault"], case["input"]) == (fault, where))
+    assert why in case["why"]
+    for other in REASONS:
+        if other != name and REASONS[other][:2] in {(each["fault"], each["input"]) for each in cases}:
+            assert REASONS[other][:2] not in unsafe(cases), f"{name} also fails as {other} does"
+
+
+def test_every_unsafe_config_has_its_reason_here() -> None:
+    assert {path.stem for path in UNSAFE.glob("*.toml")} == {*REASONS, "sound"}
+
+
+def test_people_are_told_what_every_output_does() -> None:
+    done = tidewatt("selftest", "--config", str(UNSAFE / "no-breath.toml"))
+    assert done.returncode == 1
+    assert "return: off by hand for a day: UNSAFE: return: off for more than" in done.stdout
+    assert "    heater off: " in done.stdout
+    assert done.stdout.rstrip().endswith("1 end UNSAFE")
+
+
+def test_a_site_without_outputs_is_told_so(tmp_path: Path) -> None:
+    config = tmp_path / "empty.toml"
+    config.write_text('[site]\nname = "x"\n')
+    done = tidewatt("selftest", "--config", str(config))
+    assert done.returncode == 1
+    assert "no outputs" in done.stderr

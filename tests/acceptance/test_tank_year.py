@@ -1,0 +1,75 @@
+"""A year of a tank with a fault every day or two: the water stays where animals live."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from edge.control.faults import Fault
+from tests.acceptance import tank_year
+from tests.acceptance.tank_year import Fate, Plan, Year
+
+HALVES = 2
+
+
+def test_the_water_stays_in_its_band_for_a_year_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two halves at once: every day's room is the same, so that they make one year.  Replay one half by its seed."""
+    seed, days = tank_year.seed_of(os.environ), tank_year.days_of(os.environ)
+    seeds = [seed + half for half in range(HALVES)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(HALVES, mp_context=context) as pool:
+        years = list(pool.map(tank_year.live, seeds, [days / HALVES] * HALVES))
+    with capsys.disabled():
+        for year in years:
+            print("\n" + tank_year.table(year))
+    assert [wrong for year in years for wrong in tank_year.wrongs(year)] == []
+    assert sum(year.steps for year in years) == pytest.approx(days * 86_400 / tank_year.STEP_S, abs=HALVES)
+    if days >= tank_year.DAYS:
+        assert {plan[:2] for plan in tank_year.MASTERED} <= {
+            (fate.plan.fault, fate.plan.subjects) for year in years for fate in year.fates
+        }, "not every fault came; take another seed"
+
+
+def _fate(fault: Fault = Fault.STUCK, **changes: float) -> Fate:
+    plan = Plan(begin_s=0.0, length_s=3600.0, fault=fault, subjects=("heater",))
+    fate = Fate(plan=plan, begin_s=0.0, end_s=3600.0, low_c=25.3, high_c=25.7, back_s=0.0)
+    for name, value in changes.items():
+        setattr(fate, name, value)
+    return fate
+
+
+@pytest.mark.parametrize(
+    ("fate", "told"),
+    [
+        (_fate(low_c=23.9), "went from 23.90"),
+        (_fate(high_c=27.6), "to 27.60"),
+        (_fate(late_s=60.0), "2.0 h (with all there is, all the time)"),
+        (_fate(idle_s=60.0), "not all worked"),
+    ],
+)
+def test_a_year_that_went_wrong_is_told(fate: Fate, told: str) -> None:
+    year = Year(seed=1, days=1, fates=[fate], quiet_low_c=25.3, quiet_high_c=25.7)
+    assert told in "\n".join(tank_year.wrongs(year))
+
+
+def test_a_quiet_day_out_of_the_band_is_told() -> None:
+    year = Year(seed=1, days=1, quiet_low_c=25.1, quiet_high_c=25.7)
+    assert "without a fault" in "\n".join(tank_year.wrongs(year))
+
+
+def test_an_alarm_that_never_came_is_told() -> None:
+    (fault, subjects, found, about, _), *_ = tank_year.ALARMED
+    plan = Plan(begin_s=0.0, length_s=7200.0, fault=fault, subjects=subjects, alarm=(found, about))
+    late = Fate(plan=plan, begin_s=0.0, end_s=7200.0, demand_s=10.0)
+    year = Year(seed=1, days=1, fates=[late], quiet_low_c=25.3, quiet_high_c=25.7)
+    assert "within 10 minutes" in "\n".join(tank_year.wrongs(year))
+    late.alarm_s = 599.0
+    assert tank_year.wrongs(year) == []
+
+
+def test_the_same_seed_gives_the_same_faults() -> None:
+    assert list(tank_year.plans(7, 60)) == list(tank_year.plans(7, 60))
+    assert list(tank_year.plans(7, 60)) != list(tank_year.plans(8, 60))
