@@ -34,6 +34,7 @@ test: $(READY) ## all tests; installs the Debian packages they need
 	@$(BIN)/python -m pytest $(ARGS)
 
 vm: $(READY) ## drivers and unit in a virtual Pi: GPIO, I2C, systemd; root and Debian 12, 10 minutes
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps rpi-lgpio lgpio >&2
 	@tests/vm/all.sh $(GUEST)
 
 lint: $(READY) ## ruff and mypy

@@ -18,8 +18,8 @@ logs=()
 for name in "$@"; do
     echo "== $name (log: $vm/$name.log)"
     logs+=("$vm/$name.log")
-    "$here/run.sh" "$here/guest/$name.sh" 2>&1 | tee "$vm/$name.log" | tr -d '\r' |
-        grep --line-buffered --text -E '^(PASS|FAIL) ' || true
+    "$here/run.sh" "$here/guest/$name.sh" 2>&1 | tee "$vm/$name.log" |
+        sed -un -e 's/\r$//' -e '/^\(PASS\|FAIL\) /p' || true
     if ! grep -qaE "^END $name 0" "$vm/$name.log"; then
         if ! grep -qaE "^END $name" "$vm/$name.log"; then
             echo "FAIL $name: the guest did not come to its end; see $vm/$name.log"

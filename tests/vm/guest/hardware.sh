@@ -6,6 +6,8 @@ _said() { sed -n "s/.* $1=\([^ ]*\).*/\1/p" /proc/cmdline; }
 VM=$(_said vm) VENV=$(_said venv) CHECKOUT=$(_said checkout)
 KERNEL_TREE=$VM/k
 
+echo # what the firmware has left on this line is no part of what comes
+
 # What ends a guest, whatever happened: there is nobody to press the button.
 power_off() {
     sync
