@@ -305,11 +305,7 @@ def wrongs(year: Year) -> list[str]:
         where = f"{fate.name} at {fate.begin_s / DAY_S:.2f} d for {fate.plan.length_s / HOUR_S:.1f} h"
         if fate.mastered and not (fate.low_c >= LOW_C and fate.high_c <= HIGH_C):
             told.append(f"{where}: the water went from {fate.low_c:.2f} to {fate.high_c:.2f}")
-        # Two probes that drift apart are met half-way, a kelvin off at worst, and a tank that loses 285 of its 300 W
-        # needs longer than two hours for that kelvin: then it counts that nothing was left unused.
-        drifted = fate.plan.fault in (Fault.DRIFT_UP, Fault.DRIFT_DOWN)
-        by_physics = drifted and not fate.idle_s
-        if fate.mastered and fate.late_s and not by_physics:
+        if fate.mastered and fate.late_s:
             told.append(
                 f"{where}: from {fate.low_c:.2f}..{fate.high_c:.2f} it came back {_back(fate)} after its end"
             )
@@ -320,6 +316,14 @@ def wrongs(year: Year) -> list[str]:
         if not fate.mastered and fate.demand_s is not None and not _in_time(fate):
             told.append(f"{where}: no {fate.plan.alarm} within 10 minutes")
     return told
+
+
+def is_known(wrong: str) -> bool:
+    """A bound that is not met yet: two probes that drift apart are met half-way, a kelvin off at worst.
+
+    A tank that loses 285 of its 300 W needs longer than two hours for that kelvin, with all there is.
+    """
+    return wrong.startswith("drifts") and "with all there is, all the time" in wrong
 
 
 def _back(fate: Fate) -> str:

@@ -18,13 +18,13 @@ TIME: Final = frozenset(
     for suffix in ("", "_ns")
 )
 CALENDAR: Final = frozenset({"time.localtime", "time.gmtime", "time.ctime", "time.strftime", "time.asctime"})
-#: Not among them: `anyio.current_time`, the loop's own count, in which deadlines of cancel scopes are given.
 DATETIME: Final = frozenset(
     {
         "datetime.datetime.now",
         "datetime.datetime.utcnow",
         "datetime.datetime.today",
         "datetime.date.today",
+        "anyio.current_time",
     }
 )
 
