@@ -52,6 +52,19 @@ class Clock(Protocol):
         """Seconds that only ever grow; the origin means nothing."""
 
 
+class Kind(enum.StrEnum):
+    """What a value is, and so what may be done with it where there is no room for all.
+
+    SAMPLE    how something was at a moment: many of them may become their mean, low and high
+    REGISTER  a meter's total: no difference may be lost, so none is ever dropped, but one a minute will do
+    INTERVAL  what was counted from the reading's time on: each is part of a sum, and none is ever dropped
+    """
+
+    SAMPLE = "sample"
+    REGISTER = "register"
+    INTERVAL = "interval"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """What one value of a device is.
@@ -59,12 +72,14 @@ class Point:
     unit      as it is shown and stored: "°C", "%", "W", "" for a plain number
     decimals  digits after the point that mean something; values are rounded to them before they are stored
     low, high what the sensor can physically deliver, in `unit`; outside it a value is bad
+    kind      its class
     """
 
     unit: str
     decimals: int = 3
     low: float | None = None
     high: float | None = None
+    kind: Kind = Kind.SAMPLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +88,7 @@ class Sample:
 
     value   None where the device delivered nothing usable; then `quality` is BAD
     reason  a short word from the field ("sentinel", "crc", "no-value"), empty when good
-    span_s  0 for an instant, else the length of the interval that ends at the reading's time
+    span_s  0 for an instant, else the length of the interval that begins at the reading's time
     """
 
     point: str
@@ -160,12 +175,15 @@ class Output(ABC):
         """Take it over with the safe level set in the same call: no glitch, and what is already right stays.
 
         A dimmer that runs as it should (a PCA9685 or kernel PWM that outlived the daemon) keeps its level, so
-        that lights do not blink at a restart: `read_back` tells it, and the first decision is written at once.
+        that lights do not blink at a restart: the daemon asks `read_back` where it stands before it decides.
         """
 
     @abstractmethod
     def write(self, level: float) -> None:
-        """Drive it at `level`, and refresh the device's own hold where it has one, though nothing changed."""
+        """Drive it at `level`, and refresh the device's own hold where it has one, though nothing changed.
+
+        Hardware that stands there already, and has no hold, need not be written to.
+        """
 
     @abstractmethod
     def read_back(self) -> float | None:

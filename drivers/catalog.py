@@ -100,6 +100,7 @@ class OutputDriver:
     claims    options -> the hardware that the output needs for itself
     refuse    (options, terms) -> what of the common options it cannot do, as a sentence; "" when it can
     advise    (options, terms) -> what works but should be done better, as a sentence; "" when all is well
+    held      who makes it safe while the daemon is hung or dead, as `tidewatt drivers` tells it
     """
 
     name: str
@@ -112,6 +113,7 @@ class OutputDriver:
     claims: Callable[[Any], Sequence[Claim]] = lambda _options: ()
     refuse: Callable[[Any, Terms], str] = lambda _options, _terms: ""
     advise: Callable[[Any, Terms], str] = lambda _options, _terms: ""
+    held: str = "its driver does not say"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

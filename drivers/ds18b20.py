@@ -176,7 +176,9 @@ def _set_resolution(folder: Path, bits: int) -> None:
             f"allow writing {path}"
         ) from error
     except OSError as error:
-        raise DeviceUnavailable(f"probe {folder.name} does not take a resolution; check its cable") from error
+        late = error.errno == errno.EROFS
+        hint = "its bus came up after the daemon, restart the daemon" if late else "check its cable"
+        raise DeviceUnavailable(f"probe {folder.name} does not take a resolution; {hint}") from error
     if now != str(bits):
         raise DeviceMisconfigured(
             f"probe {folder.name} stays at {now} bits (some copies are fixed at 12); set resolution = {now}"

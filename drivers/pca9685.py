@@ -7,6 +7,7 @@ drives it low while it is well, and lets go of it when it dies.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from drivers.base import (
 from drivers.catalog import Claim, OutputDriver
 from drivers.gpio import Pull
 
+LIBRARIES: Final = ("smbus2", "adafruit_pca9685")
 CHANNELS: Final = 16
 ALL_CALL: Final = 0x70  # every PCA9685 listens to it after power-up
 SLEEP: Final = 0x10
@@ -164,13 +166,13 @@ class Chip:
             )
 
     def write(self, channel: int, counts: int) -> None:
-        """Set a channel; one that stands there already costs one read, which proves that the chip lives."""
-        if self._counts.get(channel) == counts:
+        """Set a channel; one that stands there already costs a read, which proves that the chip lives, and no write."""
+        if channel not in self._counts:
+            self.read(channel)
+        elif self._counts[channel] == counts or not self._enabled or self._library is None:
             self.check()
-            return
-        if not self._enabled or self._library is None:
-            self.check()
-        self._write(channel, counts)
+        if self._counts.get(channel) != counts:
+            self._write(channel, counts)
 
     def _write(self, channel: int, counts: int) -> None:
         self._counts.pop(channel, None)
@@ -210,7 +212,7 @@ class Chip:
 
 def _make_library(i2c: int, address: int) -> Any:
     """The library's object for the chip, which does not reset it as the library's own would."""
-    base = smbus.library("adafruit_pca9685").PCA9685
+    base = smbus.library(LIBRARIES[-1]).PCA9685
 
     class Undisturbed(base):  # type: ignore[misc,valid-type]  # its base is imported late
         def reset(self) -> None:
@@ -295,6 +297,10 @@ class Pca9685(Output):
 
 
 def make(options: Any, terms: Terms, _clock: Clock) -> Output:
+    """Loads the libraries too: done by the first call on the bus, a slow card would look like a bus that hangs."""
+    with contextlib.suppress(DriverError):  # `open` tells what is missing
+        for name in LIBRARIES:
+            smbus.library(name)
     return Pca9685(options, terms)
 
 
@@ -328,6 +334,7 @@ def refuse(options: Pca9685Options, terms: Terms) -> str:
 DRIVER: Final = OutputDriver(
     name="pca9685",
     summary="a channel of a PCA9685 PWM chip on I2C: lights, pumps, fans",
+    held="nobody; with oe_pin the chip's OE pin, for what is safe when off",
     options=Pca9685Options,
     make=make,
     hold_by=hold_by,

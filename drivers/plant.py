@@ -1,18 +1,34 @@
-"""What simulated outputs drive and simulated sensors feel: the switched parts of one simulated site.
+"""What simulated outputs drive and simulated sensors feel: the switched parts of one simulated site, and its tank.
 
 A `Plant` holds, for each part ("heater", "return"), what was commanded and what really flows; a fault is what
-makes the two differ.  Outputs write it from their thread, sensors read it from theirs.
+makes the two differ.  What flows acts on the tank's water.  Outputs write it from their thread, sensors read it
+from theirs.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from drivers import tank
+from drivers.base import Clock
+from drivers.tank import Drive, Tank, Water
+
 HISTORY_MAX: Final = 10_000
+STEPS_MAX: Final = 20_000
+HEATER: Final = "heater"
+CHILLER: Final = "chiller"
+TOPOFF: Final = "topoff"
+RETURN: Final = "return"
+CUTOFF: Final = "-cutoff"
+"""What the name of a second relay before a part ends with."""
+DRAWN_W: Final[Mapping[str, float]] = {RETURN: 45.0, "air": 5.0, "light": 120.0, CHILLER: 80.0, TOPOFF: 5.0}
+"""What parts draw at full level, besides the heater; one of any other name does and draws nothing."""
 
 
 class OutputFault(enum.StrEnum):
@@ -60,17 +76,86 @@ class Part:
         self.actual = actual
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """The tank at a moment: its water, the hour and the temperature of its room, and what each part draws, W."""
+
+    water: Water
+    hour: float
+    room_c: float
+    drawn_w: Mapping[str, float]
+
+
 class Plant:
-    """The parts of one simulated site; a part exists from its first mention, switched off."""
+    """The parts of one simulated site; a part exists from its first mention, switched off.
+
+    Without a name it is nobody's but its device's, has no outputs, and its tank looks after itself.
+    """
 
     def __init__(self, name: str = "") -> None:
         self.name = name
         self._parts: dict[str, Part] = {}
         self._changed = threading.Condition()
+        self._tank = Tank()
+        self._fitted = False
+        self._water = tank.begun(self._tank)
+        self._clock: Clock | None = None
+        self._now_s = self._seen_s = 0.0
+
+    def fit(self, fitted: Tank) -> None:
+        """Say what tank it has; the first that says so begins with fresh water."""
+        with self._changed:
+            self._pass()
+            if not self._fitted:
+                self._water = tank.begun(fitted)
+            self._tank, self._fitted = fitted, True
+
+    def look(self, clock: Clock) -> Look:
+        """The tank now; its time begins with the first look."""
+        with self._changed:
+            if self._clock is None:
+                self._clock, self._now_s, self._seen_s = clock, clock.now_ms() / 1000.0, clock.monotonic_s()
+            self._pass()
+            offset_h = self._tank.utc_offset_h
+            return Look(
+                water=self._water, hour=tank.hour_of_day(self._now_s, offset_h),
+                room_c=tank.room_c(self._now_s, offset_h), drawn_w=self._drawn_w(),
+            )  # fmt: skip
+
+    def _pass(self) -> None:
+        """Let the time since the last look pass, in steps short enough to be stable; after days, coarsely."""
+        if self._clock is None:
+            return
+        seen_s, self._seen_s = self._seen_s, self._clock.monotonic_s()
+        elapsed_s = max(0.0, self._seen_s - seen_s) * self._tank.speed
+        count = min(STEPS_MAX, math.ceil(elapsed_s / tank.STEP_MAX_S))
+        for _ in range(count):
+            self._now_s += elapsed_s / count
+            self._water = tank.step(self._water, self._drive(), elapsed_s / count, self._now_s, self._tank)
+
+    def _drive(self) -> Drive:
+        if not self.name:
+            return tank.tended(self._water, self._tank)
+        heat_w = self._flow(HEATER) * self._tank.heater_w - self._flow(CHILLER) * tank.CHILLER_W
+        return Drive(heat_w=heat_w, fill_l_per_s=self._flow(TOPOFF) * tank.TOPOFF_L_PER_S)
+
+    def _drawn_w(self) -> dict[str, float]:
+        if not self.name:
+            return {HEATER: self._drive().heat_w, RETURN: DRAWN_W[RETURN]}
+        drawn = {part: watts * self._flow(part) for part, watts in DRAWN_W.items()}
+        return drawn | {HEATER: self._tank.heater_w * self._flow(HEATER)}
+
+    def _flow(self, part: str) -> float:
+        """What flows through a part, behind its cut-off where there is one."""
+        if part not in self._parts:
+            return 0.0
+        before = self._parts.get(part + CUTOFF)
+        return self._parts[part].actual * (before.actual if before else 1.0)
 
     def drive(self, part: str, level: float) -> None:
-        """Command a part."""
+        """Command a part; until now what flowed before has acted."""
         with self._changed:
+            self._pass()
             self._part(part).commanded = level
             self._part(part).settle()
             self._changed.notify_all()
@@ -92,6 +177,7 @@ class Plant:
     def fail(self, part: str, fault: OutputFault) -> None:
         """Break a part, or repair it with OutputFault.NONE; a repaired one follows its last command at once."""
         with self._changed:
+            self._pass()
             self._part(part).fault = fault
             self._part(part).settle()
             self._changed.notify_all()

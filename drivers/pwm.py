@@ -242,6 +242,7 @@ def claims(options: PwmOptions) -> list[Claim]:
 DRIVER: Final = OutputDriver(
     name="pwm",
     summary="hardware PWM of the board's pins 12, 13, 18 and 19: lights, pumps, fans",
+    held="nobody; `tidewatt outputs safe` after a death",
     options=PwmOptions,
     make=make,
     hold_by=lambda _options: HoldBy.NOBODY,

@@ -121,6 +121,7 @@ def advise(options: RelayOptions, terms: Terms) -> str:
 DRIVER: Final = OutputDriver(
     name="relay",
     summary="a relay, contactor or solid-state switch on a GPIO line",
+    held="the line is let go, and its pull makes it safe",
     options=RelayOptions,
     make=make,
     hold_by=lambda _options: HoldBy.RELEASE,

@@ -61,7 +61,8 @@ class ShellyOptions(BaseModel):
     password: SecretStr = Field(SecretStr(""), description="its password, where one is set")
     answer_s: float = Field(2.0, ge=0.1, le=30, description="longest wait for an answer, seconds")
     set_power_up: bool = Field(
-        True, description="true: tell it to stand at the safe level when its own power returns"
+        True,
+        description="true: set it up to stand at the safe level after a power cut, and never to leave it by itself",
     )
 
 
@@ -85,8 +86,7 @@ class Shelly(Output):
         self._generation = ""
         self._generation = self._identify()
         self._switch(self._safe)
-        if self._options.set_power_up:
-            self._set_power_up()
+        self._settle()
 
     def write(self, level: float) -> None:
         self._switch(is_on(level))
@@ -95,13 +95,17 @@ class Shelly(Output):
         channel = self._options.channel
         if self._opened() == Generation.ONE:
             status = self._get(f"/relay/{channel}")
-            on, power = status.get("ison"), self._meter()
+            on, timed, power = status.get("ison"), status.get("has_timer"), self._meter()
         else:
             status = self._get("/rpc/Switch.GetStatus", id=channel)
-            on, power = status.get("output"), status.get("apower")
+            on, timed, power = status.get("output"), "timer_duration" in status, status.get("apower")
         if not isinstance(on, bool):
             raise DeviceUnavailable(
                 f"Shelly {self._options.host} does not say whether it is on; update its firmware"
+            )
+        if timed and on is self._safe:
+            raise DeviceUnavailable(
+                f"Shelly {self._options.host} is safe, but a timer of its own will lead it away; look at its page"
             )
         self.power_w = float(power) if isinstance(power, int | float) else None
         return float(on)
@@ -138,17 +142,30 @@ class Shelly(Output):
         if "was_on" not in answer:
             raise DeviceUnavailable(f"Shelly {self._options.host} did not switch; look at its own page")
 
-    def _set_power_up(self) -> None:
-        """Its flash is written only where it stands otherwise."""
-        channel, wanted = self._options.channel, "on" if self._safe else "off"
-        if self._opened() == Generation.ONE:
-            path = f"/settings/relay/{channel}"
-            if self._get(path).get("default_state") != wanted:
-                self._get(path, default_state=wanted)
-            return
-        if self._get("/rpc/Switch.GetConfig", id=channel).get("initial_state") != wanted:
-            config = json.dumps({"initial_state": wanted})
-            self._get("/rpc/Switch.SetConfig", id=channel, config=config)
+    def _settle(self) -> None:
+        """Its own settings must not lead it away from safe; its flash is written only where it stands otherwise.
+
+        Its auto-on (or auto-off, where safe is on) would follow the flip back to safe and undo it.
+        """
+        state, wanted = "on" if self._safe else "off", dict[str, Any]()
+        undoing = "auto_off" if self._safe else "auto_on"
+        first = self._opened() == Generation.ONE
+        path, key = f"/settings/relay/{self._options.channel}", "default_state" if first else "initial_state"
+        query: dict[str, str | int] = {} if first else {"id": self._options.channel}
+        found = self._get(path if first else "/rpc/Switch.GetConfig", **query)
+        if found.get(key) != state:
+            wanted[key] = state
+        if found.get(undoing):
+            wanted[undoing] = 0 if first else False
+        if wanted and self._options.set_power_up:
+            query |= wanted if first else {"config": json.dumps(wanted)}
+            self._get(path if first else "/rpc/Switch.SetConfig", **query)
+        elif undoing in wanted:
+            word = undoing.replace("_", "-")
+            raise DeviceMisconfigured(
+                f"Shelly {self._options.host} leaves safe by itself ({word}); take {word} out on its own page, or set "
+                "set_power_up = true"
+            )
 
     def _meter(self) -> object:
         try:
@@ -274,6 +291,7 @@ def advise(_options: ShellyOptions, terms: Terms) -> str:
 DRIVER: Final = OutputDriver(
     name="shelly",
     summary="a Shelly outlet or relay on the local network, held by its own timer",
+    held="the Shelly's own timer, with hold_s",
     options=ShellyOptions,
     make=make,
     hold_by=lambda _options: HoldBy.DEVICE,

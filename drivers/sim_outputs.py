@@ -23,10 +23,13 @@ class SimOutputOptions(BaseModel):
         "site",
         min_length=1,
         max_length=63,
-        description="simulated site; a sim tank with this `plant` feels it",
+        description="simulated site; the sim tank with this `plant` feels it",
     )
     part: str = Field(
-        "", max_length=63, description="what it switches there, such as heater; default: the output's name"
+        "",
+        max_length=63,
+        description="what it switches there: heater, chiller, topoff, return, air, light, or a second relay before one "
+        "(heater-cutoff); any other moves nothing; default: the output's name",
     )
     dimmable: bool = Field(False, description="true: a dimmer; false: a relay")
     network: bool = Field(False, description="true: behave as something that is reached over a network")
@@ -103,7 +106,8 @@ def claims(options: SimOutputOptions) -> list[Claim]:
 
 DRIVER: Final = OutputDriver(
     name="sim",
-    summary="a simulated relay or dimmer that heats or pumps in a simulated tank",
+    summary="a simulated relay or dimmer that heats, cools, fills or lights a simulated tank",
+    held="as held_by says",
     options=SimOutputOptions,
     make=make,
     hold_by=lambda options: HoldBy(options.held_by),

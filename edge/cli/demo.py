@@ -75,7 +75,7 @@ Afterwards:
     help="Port of the page on this machine.",
 )
 def demo(length_s: float | None, as_json: bool, keep: bool, broker: str, folder: Path, port: int) -> int:
-    """Run a simulated reef, a house and this machine's own sensors into a real Postgres.
+    """Run a simulated reef with its outputs, a house and this machine's own sensors into a real Postgres.
 
     Everything is made in one folder.  Ctrl-C ends it in order: what waits is delivered, then both databases
     are compared row by row; the exit code is 0 only if nothing is missing and nothing is doubled.
@@ -129,9 +129,26 @@ async def _run(options: Options, *, as_json: bool) -> Outcome | None:
     return outcome
 
 
+def output_lines(outcome: Outcome) -> list[str]:
+    """What the outputs did."""
+    from edge.demo.outputs import told
+
+    changes = outcome.changes
+    if not outcome.outputs:
+        return []
+    each = ", ".join(f"{name} {count}" for name, count in changes.counts.items())
+    lines = [
+        f"outputs     {len(outcome.outputs)}, changed {changes.total} times{f' ({each})' if each else ''}"
+    ]
+    if changes.last is not None:
+        lines.append(f"the last    {told(changes.last)}")
+    return lines
+
+
 def summary(outcome: Outcome, options: Options) -> list[str]:
     """The last lines for a person."""
     lines = [
+        *output_lines(outcome),
         f"{'':12}{'stored':>10}{'upstream':>10}{'missing':>9}{'doubled':>9}{'differing':>11}{'unknown':>9}",
     ]
     for name, counts in outcome.comparison.streams.items():
@@ -141,5 +158,7 @@ def summary(outcome: Outcome, options: Options) -> list[str]:
         lines.append(f"not everything was delivered in time; look at {options.folder}/sink.log and run.log")
     verdict = "every record is in Postgres, once" if outcome.good else "SQLite and Postgres do not agree"
     if outcome.comparison.after:
-        lines.append("the stop itself left a record, which the next start delivers (--keep)")
+        lines.append(
+            "what was recorded after that, such as the stop itself, the next start delivers (--keep)"
+        )
     return [*lines, f"{verdict}; look around with: tidewatt --config {options.folder}/config.toml status"]

@@ -62,7 +62,7 @@ class Counts:
     missing           stored here, not there             doubled  a position that is there more than once
     differing         another content at the same position
     unknown           there, though no such row was ever here
-    after             written after the last delivery, by the stop itself; not missing, but not there yet
+    after             written after the last delivery, by control or the stop itself; not missing, but not there yet
     """
 
     stored: int = 0
@@ -157,14 +157,16 @@ class Here:
 def compare(database: Path, upstream: Upstream, heads: Mapping[str, int]) -> Comparison:
     """Count what is missing, doubled, differing or unknown.
 
-    heads  stream -> last position that was to be delivered; of readings all were
+    heads  stream -> last position that was to be delivered: control goes on after the drain, and records what it does
     """
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         here = Here(connection)
         return Comparison(
             streams={
                 "readings": compare_rows(
-                    here.rows("readings", READINGS_HERE, ts_at=2), upstream.rows(READINGS_THERE)
+                    here.rows("readings", READINGS_HERE, ts_at=2),
+                    upstream.rows(READINGS_THERE),
+                    head=heads.get("readings"),
                 ),
                 "events": compare_rows(
                     map(_parsed, here.rows("events", EVENTS_HERE, ts_at=0)),

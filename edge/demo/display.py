@@ -26,6 +26,7 @@ class View:
     stored     readings committed in SQLite       delivered  of these, acknowledged by the sink
     upstream   readings in Postgres               rate       readings stored a second
     oldest_s   age of the oldest reading that still waits
+    outputs    each in two words
     """
 
     elapsed_s: float
@@ -38,6 +39,7 @@ class View:
     oldest_s: float | None = None
     devices_up: int = 0
     devices: int = 0
+    outputs: Sequence[str] = ()
     health: str = "starting"
     problems: Sequence[str] = field(default_factory=tuple)
 
@@ -61,6 +63,7 @@ def block(view: View, *, page: str, database: str) -> list[str]:
         f"  stored       {view.stored:,} in {database}",
         f"  delivered    {view.delivered:,} acknowledged, {waiting}",
         f"  in Postgres  {view.upstream:,}",
+        f"  outputs      {', '.join(view.outputs) or 'none yet'}",
         f"  health       {view.health}",
     ]
     lines += [f"               {problem}" for problem in view.problems[:PROBLEMS_SHOWN_MAX]]
@@ -72,7 +75,7 @@ def line(view: View) -> str:
     return (
         f"{duration(view.elapsed_s)}  {view.devices_up}/{view.devices} devices  {view.rate:.1f} readings/s"
         f"  stored {view.stored:,}  delivered {view.delivered:,}  in Postgres {view.upstream:,}"
-        f"  waiting {view.backlog:,}  {view.health}"
+        f"  waiting {view.backlog:,}  {', '.join(view.outputs)}  {view.health}"
     )
 
 

@@ -7,8 +7,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,9 +21,11 @@ from edge.clock import Clock
 from edge.demo.broker import MAKERS, Broker
 from edge.demo.compare import Comparison, Upstream, compare
 from edge.demo.display import Display, View
+from edge.demo.outputs import Changes, changes_in, last_event, states
 from edge.demo.postgres import Postgres
 from edge.demo.process import Child, ChildFailed, listens
-from edge.demo.site import DATABASE, SITE, Addresses, Folder, birth
+from edge.demo.reef import SITE, SPEED
+from edge.demo.site import DATABASE, Addresses, Folder, birth
 
 LOOK_EVERY_S: Final = 1.0
 DRAIN_S: Final = 20.0
@@ -51,11 +53,16 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How it ended.  `drained` is False when something still waited when the time for the drain was over."""
+    """How it ended.  `drained` is False when something still waited when the time for the drain was over.
+
+    outputs  as the daemon told them last
+    """
 
     comparison: Comparison
     drained: bool
     length_s: float
+    outputs: Sequence[Mapping[str, Any]] = ()
+    changes: Changes = field(default_factory=Changes)
 
     @property
     def good(self) -> bool:
@@ -77,8 +84,15 @@ class Outcome:
                 "drained": self.drained,
                 "seconds": round(self.length_s, 1),
                 "streams": streams,
+                "outputs": [self._output_json(output) for output in self.outputs],
+                "output_changes": self.changes.total,
+                "last_change": self.changes.last,
             }
         )
+
+    def _output_json(self, output: Mapping[str, Any]) -> dict[str, Any]:
+        told = {key: output[key] for key in ("name", "kind", "level", "state", "sentence")}
+        return told | {"changes": self.changes.counts.get(output["name"], 0)}
 
 
 def command(*arguments: str) -> list[str]:
@@ -104,6 +118,8 @@ class Session:
         self._children: dict[str, Child] = {}
         self._stored: list[tuple[float, int]] = []
         self._upstream = Upstream("", SITE)
+        self._events_before = 0
+        self._outputs: Sequence[Mapping[str, Any]] = ()
 
     def stop(self) -> None:
         """Ask it to end in order; `run` then drains and compares."""
@@ -127,8 +143,8 @@ class Session:
 
     async def _start(self) -> None:
         options, folder, say = self._options, self._folder, self._display.say
+        await self._end_left_overs()  # which may be what has the port
         self._refuse_busy_port()
-        await self._end_left_overs()
         if not options.keep:
             await _in_thread(folder.clear)
         postgres = self._postgres = Postgres(folder.path / "postgres")
@@ -141,19 +157,23 @@ class Session:
         await _in_thread(broker.start)
         self._note("broker", broker.child)
         say(f"broker      127.0.0.1:{broker.port} ({broker.name})")
-        addresses = Addresses(broker_port=broker.port, web_port=options.web_port, postgres=dsn)
+        addresses = Addresses(
+            broker_port=broker.port, web_port=options.web_port, postgres=dsn, began_ms=self._clock.now_ms()
+        )
         folder.write_config(addresses)
         await self._migrate(postgres)
         say(f"databases   {_short(folder.database)} and {DATABASE} in Postgres, migrated")
         self._upstream = Upstream(dsn, SITE)
         ledger = await _in_thread(self._upstream.ledger)
-        folder.write_config(
-            Addresses(broker_port=broker.port, web_port=options.web_port, postgres=dsn, ledger=ledger)
-        )
+        folder.write_config(replace(addresses, ledger=ledger))
+        self._events_before = await _in_thread(last_event, folder.database)
         await self._launch("sink")
         await self._launch("run")
         await self._until_answering()
         say(f"site        {SITE}, bound to ledger {ledger}")
+        say(
+            f"tank        simulated, its time runs {SPEED} times faster: a day in {24 * 60 / SPEED:.0f} minutes"
+        )
         say(f"page        {self.page}")
 
     @property
@@ -247,6 +267,7 @@ class Session:
 
     async def _look(self, elapsed_s: float) -> View:
         status = await self._ask("status") or {}
+        self._outputs = (await self._ask("outputs") or {}).get("outputs", self._outputs)
         upstream = await _in_thread(self._upstream.count)
         stored, delivered, backlog, oldest_s = readings_of(status)
         devices = status.get("devices", {})
@@ -261,6 +282,7 @@ class Session:
             oldest_s=oldest_s,
             devices_up=int(devices.get("up", 0)),
             devices=int(devices.get("total", 0)),
+            outputs=states(self._outputs),
             health=str(status.get("health", "not answering")),
             problems=tuple(map(str, status.get("problems", ()))),
         )
@@ -275,13 +297,21 @@ class Session:
 
     async def _finish(self, length_s: float) -> Outcome:
         """No more polling; let the rest arrive; then count."""
+        # While the rest is delivered nothing is polled, and so outputs lose their inputs: that is not told.
+        last = await _in_thread(last_event, self._folder.database)
         self._display.say("ending: polling stops, the rest is delivered, then both sides are compared")
         answer = await self._ask("sync.drain", timeout_s=DRAIN_S) or {}
         self._check_children()
         await _in_thread(self._children["run"].stop)
         heads: Mapping[str, int] = answer.get("heads", {})
         comparison = await _in_thread(compare, self._folder.database, self._upstream, heads)
-        return Outcome(comparison=comparison, drained=answer.get("backlog") == 0, length_s=length_s)
+        changes = await _in_thread(
+            lambda: changes_in(self._folder.database, after=self._events_before, head=last)
+        )
+        return Outcome(
+            comparison=comparison, drained=answer.get("backlog") == 0, length_s=length_s, outputs=self._outputs,
+            changes=changes,
+        )  # fmt: skip
 
     async def _end(self) -> None:
         """End the children in the order in which nothing is lost: daemon, sink, broker, Postgres."""

@@ -1,4 +1,4 @@
-"""The demo's folder and the config in it."""
+"""The demo's folder, and the config that is written into it."""
 
 from __future__ import annotations
 
@@ -14,82 +14,22 @@ from typing import Final
 
 from edge.demo.postgres import Postgres
 from edge.demo.process import ChildFailed
+from edge.demo.reef import CONFIG, SITE, SPEED, offset_h
 
-SITE: Final = "reef-demo"
 DATABASE: Final = "tidewatt"
 MARKER: Final = ".made-by-tidewatt-demo"
 LOCK: Final = ".lock"
 
-CONFIG: Final = """\
-# Made by `tidewatt demo`; look around with `tidewatt --config {path} status`.
-[site]
-name = {site}
-
-[log]
-format = "console"
-
-[store]
-path = {database}
-flush_interval_s = 1.0
-
-[uplink]
-host = "127.0.0.1"
-port = {broker_port}
-ledger = {ledger}
-batch_interval_s = 1.0
-
-[web]
-host = "127.0.0.1"
-port = {web_port}
-
-[sink]
-postgres = {postgres}
-host = "127.0.0.1"
-port = {broker_port}
-
-[[devices]]                     # a reef tank: water temperature, pH, what pump and heater draw
-name = "tank"
-driver = "sim"
-model = "tank"
-interval_s = 1.0
-seed = 7
-
-[[devices]]                     # the room around it
-name = "room"
-driver = "sim"
-model = "room"
-interval_s = 1.0
-seed = 11
-
-[[devices]]                     # the solar roof
-name = "roof"
-driver = "sim"
-model = "roof"
-interval_s = 1.0
-seed = 13
-
-[[devices]]                     # the house: its load and its meter
-name = "house"
-driver = "sim"
-model = "house"
-interval_s = 1.0
-seed = 17
-
-[[devices]]                     # this machine itself
-name = "host"
-driver = "host"
-interval_s = 2.0
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """What the parts of a demo must know of each other."""
+    """What the parts of a demo must know of each other, and when it began (UTC)."""
 
     broker_port: int
     web_port: int
     postgres: str
     ledger: str = ""
+    began_ms: int = 0
 
 
 class Folder:
@@ -149,6 +89,8 @@ class Folder:
             broker_port=addresses.broker_port,
             web_port=addresses.web_port,
             postgres=_quoted(addresses.postgres),
+            speed=SPEED,
+            offset_h=offset_h(addresses.began_ms),
         )
         self.config.touch(mode=0o600)
         self.config.write_text(text)

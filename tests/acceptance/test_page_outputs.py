@@ -84,7 +84,34 @@ async def test_the_last_changes_are_there_with_their_causes(page: Browser) -> No
     assert OUTPUT_ERROR in second
     assert "Without the daemon: off, by the pull of its line." in await page.text(f"{item('heater')} details")
     await page.click(f"{item('return')} summary")
-    assert "None since the start." in await page.text(f"{item('return')} details")
+    assert "None yet." in await page.text(f"{item('return')} details")
+
+
+@pytest.mark.anyio
+async def test_what_was_written_and_what_the_hardware_says_are_both_there(page: Browser) -> None:
+    for name, words in (
+        ("heater", "Written: off; it says off."),
+        ("air", "Written: on; it says off."),
+        ("light", "Written: 20 %; it says 20 %."),
+        ("outlet", "Nothing written yet; it cannot be read back."),
+    ):
+        await page.click(f"{item(name)} summary")
+        assert words in await page.text(f"{item(name)} details")
+
+
+@pytest.mark.anyio
+async def test_how_it_stood_at_the_start_is_told_as_that(page: Browser, served: Served) -> None:
+    began = {
+        "ts": iso_utc(served.site.clock.now_ms()),
+        "change": "b-0",
+        "state": "success",
+        "to": 1.0,
+        "text": "idle",
+    }
+    served.site.outputs_told[1] = served.site.outputs_told[1] | {"changes": [began]}
+    await page.click(f"{item('return')} summary")
+    await page.until(f"document.querySelector('{item('return')} .changes li')")
+    assert "at the start → on" in await page.text(f"{item('return')} .changes")
 
 
 @pytest.mark.anyio

@@ -249,6 +249,9 @@ class FakeShelly:
         self.on = False
         self.seen: list[float] = []
         self.initial_state = "restore_last"
+        #: Its own auto-on and auto-off, seconds; 0: none.
+        self.auto = {"auto_on": 0.0, "auto_off": 0.0}
+        self.keeps_timer = False
         self.clicks = 0
         self.flips_at_s: float | None = None
         self.now_s = 0.0
@@ -286,8 +289,7 @@ class FakeShelly:
     def pass_s(self, seconds: float) -> None:
         self.now_s += seconds
         if self.flips_at_s is not None and self.now_s >= self.flips_at_s:
-            self.flips_at_s = None
-            self._set(not self.on)
+            self._command(not self.on, None)
 
     def timer_runs(self) -> bool:
         return self.flips_at_s is not None
@@ -356,7 +358,9 @@ class FakeShelly:
 
     def _command(self, on: bool, timer: str | None) -> None:
         self._set(on)
-        self.flips_at_s = self.now_s + float(timer) if timer else None
+        after_s = float(timer) if timer else self.auto["auto_off" if on else "auto_on"]
+        if after_s or not self.keeps_timer:
+            self.flips_at_s = self.now_s + after_s if after_s else None
 
     def _second(self, path: str, query: dict[str, str]) -> tuple[int, object]:
         if path == "/shelly":
@@ -374,11 +378,15 @@ class FakeShelly:
             return 200, {"was_on": was}
         if path == "/rpc/Switch.GetStatus":
             power = {"apower": 298.5 if self.on else 0.0} if self.meter else {}
-            return 200, {"id": 0, "source": "HTTP_in", "output": self.on, **power}
+            timer = {"timer_started_at": 1.0, "timer_duration": 30.0} if self.timer_runs() else {}
+            return 200, {"id": 0, "source": "HTTP_in", "output": self.on, **power, **timer}
         if path == "/rpc/Switch.GetConfig":
-            return 200, {"id": 0, "initial_state": self.initial_state}
+            auto = {key: bool(seconds) for key, seconds in self.auto.items()}
+            return 200, {"id": 0, "initial_state": self.initial_state, **auto}
         if path == "/rpc/Switch.SetConfig":
-            self.initial_state = json.loads(query["config"])["initial_state"]
+            config = json.loads(query["config"])
+            self.initial_state = config.get("initial_state", self.initial_state)
+            self.auto |= {key: float(config[key]) for key in self.auto if key in config}
             self.flash_writes += 1
             return 200, {"restart_required": False}
         return 404, {"code": 404, "message": "No handler"}
@@ -393,10 +401,11 @@ class FakeShelly:
         if path == "/meter/0" and self.meter:
             return 200, {"power": 298.5 if self.on else 0.0, "is_valid": True}
         if path == "/settings/relay/0":
-            if "default_state" in query:
-                self.initial_state = query["default_state"]
+            if query:
+                self.initial_state = query.get("default_state", self.initial_state)
+                self.auto |= {key: float(query[key]) for key in self.auto if key in query}
                 self.flash_writes += 1
-            return 200, {"default_state": self.initial_state}
+            return 200, {"default_state": self.initial_state, **self.auto}
         return 404, "Not Found"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -99,6 +101,20 @@ def test_a_probe_that_has_no_resolution_is_misconfigured(tmp_path: Path) -> None
     w1(tmp_path, {PROBE: "25000"})
     (tmp_path / PROBE / "resolution").unlink()
     with pytest.raises(DeviceMisconfigured, match="leave `resolution` out"):
+        probe(tmp_path, 10).open()
+
+
+@pytest.mark.parametrize(("code", "hint"), [(errno.EROFS, "restart the daemon"), (errno.EIO, "cable")])
+def test_a_resolution_that_is_not_taken_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, hint: str
+) -> None:
+    w1(tmp_path, {PROBE: "25000"})
+
+    def refuse(_path: Path, _text: str) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(DeviceUnavailable, match=hint):
         probe(tmp_path, 10).open()
 
 

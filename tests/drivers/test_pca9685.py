@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from drivers import pca9685
+from drivers import pca9685, smbus
 from drivers.base import DeviceMisconfigured, DeviceUnavailable, HoldBy, Terms
 from drivers.pca9685 import DRIVER, Pca9685, Pca9685Options, counts_in, counts_of, prescale_for
+from edge.clock import FakeClock
 from tests.drivers.fakes import FakeLines, Pca9685Bus
 from tests.drivers.worlds import fake_i2c, fake_lines
 
@@ -98,6 +99,14 @@ def test_a_chip_that_runs_right_is_left_alone_by_the_next_process(bench: Bench) 
     assert bench.chip.writes == []
     output.write(0.5)
     assert len(bench.chip.writes) == 1
+
+
+def test_the_next_process_may_write_at_once_what_stands_there_already(bench: Bench) -> None:
+    bench.opened(3).write(0.4)
+    bench.new_process()
+    bench.chip.writes.clear()
+    bench.opened(3).write(0.4)
+    assert bench.chip.writes == []
 
 
 def test_another_frequency_stops_the_oscillator_once_and_only_then(bench: Bench) -> None:
@@ -254,6 +263,24 @@ def test_channels_share_their_oe_and_nobody_else_does() -> None:
     assert not any(claim.clashes(against) for claim in one for against in other)
     elsewhere = DRIVER.claims(Pca9685Options(channel=0, address=0x41, oe_pin=OE))
     assert any(claim.clashes(against) for claim in one for against in elsewhere)
+
+
+def test_what_it_loads_is_loaded_before_the_bus_is_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def library(name: str) -> None:
+        loaded.append(name)
+        if len(loaded) > 1:
+            raise DeviceMisconfigured("it is not installed")
+
+    monkeypatch.setattr(smbus, "library", library)
+    options = Pca9685Options(channel=1)
+    made = DRIVER.make(options, Terms(name="it"), FakeClock())
+    assert loaded == list(pca9685.LIBRARIES)
+    with pytest.raises(DeviceMisconfigured, match="not installed"):
+        made.open()
 
 
 def test_no_chip_is_remembered_after_its_release(bench: Bench) -> None:

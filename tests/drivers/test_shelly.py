@@ -103,6 +103,42 @@ def test_its_settings_are_left_alone_where_the_config_says_so(fake: FakeShelly) 
     assert fake.initial_state == "restore_last"
 
 
+@pytest.mark.parametrize(("safe", "undoing"), [(0.0, "auto_on"), (1.0, "auto_off")])
+def test_what_would_undo_its_flip_to_safe_is_taken_out_of_it(
+    fake: FakeShelly, safe: float, undoing: str
+) -> None:
+    fake.auto = {"auto_on": 60.0, "auto_off": 60.0}
+    it = outlet(fake, safe=safe)
+    it.open()
+    assert fake.auto == {"auto_on": 60.0, "auto_off": 60.0} | {undoing: 0.0}
+    assert (fake.initial_state, fake.flash_writes) == ("on" if safe else "off", 1)
+    it.write(1.0 - safe)
+    fake.pass_s(HOLD_S)
+    fake.pass_s(3600.0)
+    assert float(fake.on) == safe
+
+
+def test_what_would_undo_it_is_told_where_its_settings_are_not_ours(fake: FakeShelly) -> None:
+    fake.auto["auto_on"] = 60.0
+    with pytest.raises(DeviceMisconfigured, match="take auto-on out on its own page"):
+        outlet(fake, set_power_up=False).open()
+    assert fake.flash_writes == 0
+
+
+def test_a_timer_that_leads_away_from_safe_is_a_fault(fake: FakeShelly) -> None:
+    it = outlet(fake)
+    it.open()
+    it.write(1.0)
+    assert it.read_back() == 1.0
+    fake.keeps_timer = True
+    it.write(0.0)
+    with pytest.raises(DeviceUnavailable, match="a timer of its own will lead it away"):
+        it.read_back()
+    fake.keeps_timer = False
+    it.write(0.0)
+    assert it.read_back() == 0.0
+
+
 def test_what_it_measures_is_told(fake: FakeShelly) -> None:
     it = outlet(fake)
     it.open()

@@ -6,18 +6,24 @@ import io
 import json
 import os
 import signal
+import sqlite3
 import sys
 import tomllib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge.config import Config
+from edge.demo import reef
 from edge.demo.compare import Comparison, Counts, Row, compare_meta, compare_rows
 from edge.demo.display import SHOW_CURSOR, Display, View, block, duration, line
+from edge.demo.outputs import Changes, changes_in, last_event, states, told
 from edge.demo.process import Account, Child, ChildFailed, free_port, listens
 from edge.demo.session import Outcome, readings_of
 from edge.demo.site import Addresses, Folder, birth
+from edge.settings import warnings
 
 
 def rows(*seqs: int, log: int = 1, value: float = 1.0) -> list[Row]:
@@ -87,11 +93,29 @@ def test_the_outcome_in_json_has_what_programs_rely_on() -> None:
         "readings": Counts(stored=10, upstream=9, missing=1),
         "events": Counts(stored=2, upstream=3, doubled=1),
     }
-    outcome = Outcome(comparison=Comparison(streams=streams), drained=True, length_s=30.04)
-    told = json.loads(outcome.as_json())
+    heater = {
+        "name": "heater",
+        "kind": "heater",
+        "level": 1.0,
+        "state": "up",
+        "sentence": "heater is on.",
+        "safe": 0,
+    }
+    changes = Changes(counts={"heater": 3}, last={"output": "heater", "text": "it is cold"})
+    outcome = Outcome(
+        comparison=Comparison(streams=streams),
+        drained=True,
+        length_s=30.04,
+        outputs=[heater],
+        changes=changes,
+    )
+    said = json.loads(outcome.as_json())
     assert "\n" not in outcome.as_json()
-    assert (told["stored"], told["upstream"], told["missing"], told["doubled"]) == (10, 9, 1, 1)
-    assert told["ok"] is False
+    assert (said["stored"], said["upstream"], said["missing"], said["doubled"]) == (10, 9, 1, 1)
+    assert said["ok"] is False
+    assert (said["output_changes"], said["last_change"]) == (3, {"output": "heater", "text": "it is cold"})
+    (output,) = said["outputs"]
+    assert output == {key: value for key, value in heater.items() if key != "safe"} | {"changes": 3}
 
 
 @pytest.mark.parametrize(
@@ -106,11 +130,58 @@ def test_an_outcome_is_good_only_when_all_arrived(streams: dict[str, Counts], dr
     assert not Outcome(comparison=Comparison(streams=streams), drained=drained, length_s=1).good
 
 
+# ------------------------------------------------------------------------------------------- outputs
+
+
+def journal(path: Path, *bodies: tuple[str, dict[str, Any]]) -> Path:
+    """A database with nothing but events: two rows a change, as the daemon writes them."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE event (seq INTEGER PRIMARY KEY, kind, subject, body)")
+        for number, (output, body) in enumerate(bodies):
+            for state in ("pending", "success"):
+                text = json.dumps(body | {"change": f"c-{number}", "state": state})
+                connection.execute(
+                    "INSERT INTO event (kind, subject, body) VALUES ('output', ?, ?)", [output, text]
+                )
+        connection.execute("INSERT INTO event (kind, subject, body) VALUES ('device-up', 'tank', '{}')")
+        connection.commit()
+    return path
+
+
+def test_each_change_counts_once_and_how_it_stood_at_the_start_does_not(tmp_path: Path) -> None:
+    database = journal(
+        tmp_path / "db",
+        ("heater", {"to": 0.0, "text": "its input is lost"}),
+        ("heater", {"from": 0.0, "to": 1.0, "text": "it is cold"}),
+        ("light", {"from": 0.0, "to": 0.8, "text": "it is day"}),
+        ("heater", {"from": 1.0, "to": 0.0, "text": "it is warm"}),
+    )
+    changes = changes_in(database, after=0, head=last_event(database))
+    assert (changes.total, changes.counts) == (3, {"heater": 2, "light": 1})
+    assert changes.last is not None
+    assert changes.last["state"] == "success"
+    assert told(changes.last) == "heater on -> off, because it is warm"
+    assert changes_in(database, after=4, head=5).counts == {"light": 1}
+    assert changes_in(database, after=8, head=9) == Changes()
+
+
+def test_outputs_are_told_in_two_words_and_cut_offs_when_they_have_cut() -> None:
+    def output(name: str, level: float, kind: str = "other", state: str = "up") -> dict[str, Any]:
+        return {"name": name, "level": level, "kind": kind, "state": state}
+
+    assert states([output("heater", 1.0), output("light", 0.8), output("pump", 0.0, state="faulted")]) == [
+        "heater on", "light 80 %", "pump off (faulted)",
+    ]  # fmt: skip
+    assert states([output("relay", 1.0, "cutoff")]) == []
+    assert states([output("relay", 0.0, "cutoff")]) == ["relay off"]
+
+
 # ------------------------------------------------------------------------------------------- display
 
 VIEW = View(
     elapsed_s=65, length_s=120, stored=1200, delivered=1190, upstream=1190, rate=21.04, backlog=10,
-    oldest_s=2.4, devices_up=4, devices=5, health="degraded", problems=("host: no sensor; check its wiring",),
+    oldest_s=2.4, devices_up=4, devices=5, outputs=("heater on", "light 80 %"),
+    health="degraded", problems=("host: no sensor; check its wiring",),
 )  # fmt: skip
 
 
@@ -126,9 +197,10 @@ def test_the_block_says_everything_and_the_line_too() -> None:
         "2 s",
         "wiring",
         ":8080",
+        "heater on, light 80 %",
     ):
         assert part in text
-    for part in ("1:05", "4/5", "1,200", "waiting 10", "degraded"):
+    for part in ("1:05", "4/5", "1,200", "waiting 10", "heater on, light 80 %", "degraded"):
         assert part in line(VIEW)
 
 
@@ -209,6 +281,22 @@ def test_the_config_is_for_the_owner_only_and_valid_toml(tmp_path: Path) -> None
     assert config["store"]["path"] == str(folder.database)
     assert config["uplink"]["ledger"] == "tw1-x"
     assert folder.config.stat().st_mode & 0o077 == 0
+
+
+def test_nothing_is_to_be_said_against_the_demo_s_outputs(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "demo")
+    with folder.held():
+        folder.write_config(Addresses(broker_port=1884, web_port=8081, postgres="postgresql:///d"))
+    assert warnings(folder.config, Config) == []
+    assert len(tomllib.loads(folder.config.read_text())["outputs"]) > 4
+
+
+def test_the_demo_s_tank_begins_in_the_evening_wherever_it_is() -> None:
+    for hour in range(24):
+        began_ms = 1_767_225_600_000 + hour * 3_600_000
+        offset_h = reef.offset_h(began_ms)
+        assert -12 <= offset_h <= 12
+        assert (hour + offset_h) % 24 == pytest.approx(reef.BEGIN_HOUR)
 
 
 def test_children_of_a_killed_demo_are_known_by_pid_and_birth(tmp_path: Path) -> None:

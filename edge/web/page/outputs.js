@@ -61,7 +61,7 @@ export class Outputs {
       title: make("span"), kind: make("small", { class: "quiet" }), mark: make("span", { "aria-hidden": "true" }),
       level: make("span"), fault: make("p", { class: "notice bad" }), layer: make("span", { class: "layer" }),
       reason: make("span"), since: make("p", { class: "quiet since" }), notes: make("ul", { class: "notes" }),
-      hold: make("p", { class: "quiet" }), changes: make("ol", { class: "changes" }), none: make("p", { class: "quiet" }, "None since the start."),
+      hardware: make("p", { class: "quiet" }), hold: make("p", { class: "quiet" }), changes: make("ol", { class: "changes" }), none: make("p", { class: "quiet" }, "None yet."),
     };
     const chart = make("button", { type: "button", class: "link" }, "Chart", make("span", { class: "unseen" }, ` of ${name}`));
     chart.addEventListener("click", () => this.open(`output.${name}.level`));
@@ -70,7 +70,7 @@ export class Outputs {
       "li", { class: "panel output", "data-output": name },
       make("h3", {}, make("span", { class: "who" }, item.title, " ", item.kind), make("span", { class: "level" }, item.mark, " ", item.level)),
       item.fault, make("p", { class: "reason" }, item.layer, " ", item.reason), item.since, item.notes,
-      make("details", {}, words, item.changes, item.none, item.hold, chart),
+      make("details", {}, words, item.changes, item.none, item.hardware, item.hold, chart),
     );
     this.items.set(name, item);
     return item;
@@ -100,7 +100,15 @@ function fill(item, output) {
   setProse(item.fault, output.fault ? `✕ ${output.state}: ${output.fault}` : "");
   showReason(item, output);
   showLines(item.notes, notes(output, broken));
+  setText(item.hardware, hardware(output));
   showChanges(item, output);
+}
+
+// What it was told last, and what it says itself.
+function hardware({ believed, read_back: readBack, dimmable }) {
+  const written = believed === null || believed === undefined ? "Nothing written yet" : `Written: ${levelWords(believed, dimmable)}`;
+  const says = readBack === null || readBack === undefined ? "it cannot be read back" : `it says ${levelWords(readBack, dimmable)}`;
+  return `${written}; ${says}.`;
 }
 
 function showReason(item, { cause, since, since_s: passed, until, sentence, state }) {
@@ -162,7 +170,7 @@ function showChanges(item, { changes, dimmable, hold_by: by, hold_s: held, safe 
     setText(time, when(new Date(change.ts)));
     const [strong, small] = text.children;
     const outcome = OUTCOMES[change.state] ? ` ${OUTCOMES[change.state]}` : "";
-    setText(strong, `${change.from === undefined ? "" : `${levelWords(change.from, dimmable)} → `}${levelWords(change.to, dimmable)}${outcome}`);
+    setText(strong, `${change.from === undefined ? "at the start" : levelWords(change.from, dimmable)} → ${levelWords(change.to, dimmable)}${outcome}`);
     row.className = change.state === "failed" ? "is-failed" : "";
     const words = [change.text ?? change.cause ?? change.layer];
     if (change.who) words.push(`by ${change.who}${change.why ? ` (${change.why})` : ""}`);

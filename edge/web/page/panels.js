@@ -8,7 +8,7 @@ const CLOCK = {
   holdover: "running on its own since it was last set",
   unknown: "not set: times are a guess until it is",
 };
-const STREAMS = { readings: "Readings", events: "Events", meta: "Site description" };
+const STREAMS = { readings: "Readings", summaries: "Summaries", events: "Events", meta: "Site description" };
 const EVENTS_SHOWN = 12;
 const byId = (id) => document.getElementById(id);
 
@@ -105,6 +105,7 @@ function showDelivery(delivery) {
     ["Ledger", delivery.bound ? delivery.ledger : delivery.candidate ? `${delivery.candidate} offers itself` : "none yet"],
     ["Last answer from upstream", answered],
     delivery.in_flight ? ["Batches under way", count(delivery.in_flight)] : null,
+    delivery.eta_s ? ["Time to drain", `${duration(delivery.eta_s)}, at ${count(delivery.rows_s)} rows a second`] : null,
   ]);
 }
 
