@@ -44,7 +44,7 @@ def measure(rig: Rig, *, rows: int) -> list[Figure]:
         until(lambda: bool(wire.payloads), "the first batch")
         before = usage(daemon.pid)
         with psycopg.connect(site.dsn, autocommit=True) as watch:
-            until(lambda: _arrived(watch) >= rows, "the drain", within_s=DRAIN_S)
+            until(lambda: arrived(watch) >= rows, "the drain", within_s=DRAIN_S)
         drain_s = time.perf_counter() - wire.first_s
         after = usage(daemon.pid)
     taken, sent = wire.since(0)
@@ -78,7 +78,8 @@ def measure(rig: Rig, *, rows: int) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _arrived(watch: psycopg.Connection[tuple[Any, ...]]) -> int:
+def arrived(watch: psycopg.Connection[tuple[Any, ...]]) -> int:
+    """Readings that Postgres holds."""
     found = watch.execute(
         "SELECT coalesce(sum(stored), 0) FROM v1_completeness WHERE stream = 'readings'"
     ).fetchone()

@@ -25,10 +25,17 @@ from sync import messages, wire
 
 SITE: Final = "bench"
 #: structlog uses rich where the demo or the development tools brought it; a Pi has none.
-RUNTIME_ONLY: Final = "import sys; sys.modules['rich'] = None; from edge.cli.main import main; main()"
+RUNTIME_ONLY: Final = """\
+import sys
+sys.modules['rich'] = None
+{patch}
+from edge.cli.main import main
+main()
+"""
 WAIT_S: Final = 120.0
 LOOK_EVERY_S: Final = 0.05
 
+#: A machine without network time takes the sink's at once, or the first two minutes would measure nothing.
 CONFIG: Final = """\
 [site]
 name = "{site}"
@@ -40,6 +47,7 @@ path = "{database}"
 host = "127.0.0.1"
 port = {broker_port}
 ledger = "{ledger}"
+clock_wait_s = 0
 [web]
 port = {web_port}
 [sink]
@@ -112,14 +120,18 @@ class Rig:
             rig.postgres.close()
             shutil.rmtree(folder, ignore_errors=True)
 
-    def site(self, *, points: Mapping[str, int] | None = None) -> Site:
-        """A fresh site: config, migrated databases, bound ledger.  points: device name to their number."""
+    def site(self, *, points: Mapping[str, int] | None = None, more: str = "") -> Site:
+        """A fresh site: config, migrated databases, bound ledger.
+
+        points  device name to their number
+        more    further tables of the config
+        """
         self._names += 1
         folder = self.folder / f"site{self._names}"
         folder.mkdir()
         name = f"bench{self._names}"
         self.postgres.create_database(name)
-        return Site(self, folder, name, points or {})
+        return Site(self, folder, name, points or {}, more)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Wire]:
@@ -142,10 +154,14 @@ class Rig:
 
 
 class Site:
-    """One daemon with its sink and databases."""
+    """One daemon with its sink and databases.
 
-    def __init__(self, rig: Rig, folder: Path, name: str, points: Mapping[str, int]) -> None:
+    patch  Python that runs in the daemon's process before it starts
+    """
+
+    def __init__(self, rig: Rig, folder: Path, name: str, points: Mapping[str, int], more: str) -> None:
         self.folder = folder
+        self.patch = ""
         self.dsn = rig.postgres.dsn(name)
         self.database = folder / "tidewatt.db"
         self.config = folder / "config.toml"
@@ -153,6 +169,7 @@ class Site:
         self.upstream = Upstream(self.dsn, SITE)
         self._rig = rig
         self._points = dict(points)
+        self._more = more
         self._write_config("")
         self._run_to_end("db", "migrate")
         self._run_to_end("db", "migrate", "--upstream", self.dsn)
@@ -164,10 +181,17 @@ class Site:
             web_port=self.web_port, postgres=self.dsn,
         )  # fmt: skip
         text += "".join(DEVICE.format(name=name, points=points) for name, points in self._points.items())
-        self.config.write_text(text)
+        self.config.write_text(text + self._more)
+
+    def add(self, more: str) -> None:
+        """Further tables of the config, in force when this returns."""
+        with self.config.open("a") as config:
+            config.write(more)
+        self.ask("reload")
 
     def _child(self, *arguments: str) -> Child:
-        command = [sys.executable, "-c", RUNTIME_ONLY, "--config", str(self.config), *arguments]
+        code = RUNTIME_ONLY.format(patch=self.patch if arguments[0] == "run" else "")
+        command = [sys.executable, "-c", code, "--config", str(self.config), *arguments]
         return Child(f"tidewatt {arguments[0]}", command, log=self.folder / f"{arguments[0]}.log")
 
     def _run_to_end(self, *arguments: str) -> None:
@@ -194,10 +218,14 @@ class Site:
     def status(self) -> Mapping[str, Any] | None:
         """The daemon's status, None while it does not answer."""
         try:
-            answer: Mapping[str, Any] = local.call(self.folder / "tidewatt.sock", "status", timeout_s=10.0)
+            answer: Mapping[str, Any] = self.ask("status")
         except (local.LocalUnavailable, local.LocalRefused):
             return None
         return answer
+
+    def ask(self, verb: str, **args: Any) -> Any:
+        """The daemon's answer over its socket.  Raises LocalUnavailable, LocalRefused."""
+        return local.call(self.folder / "tidewatt.sock", verb, args, timeout_s=10.0)
 
     @contextlib.contextmanager
     def page_open(self) -> Iterator[None]:
