@@ -3,7 +3,7 @@
 #
 # Its root is this machine's own tree (9p, read-only, with an overlay in memory), so that it runs the checkout's own
 # venv.  Its kernel is Debian's, with what a Pi has and a build machine has not: GPIO lines (gpio-sim, which Debian
-# does not build, from Debian's own kernel source), I2C (i2c-dev) and a chip on it (i2c-stub).
+# does not build, from Debian's own kernel source), I2C (i2c-dev) and chips on it (i2c-stub, made able to hang).
 set -euo pipefail
 
 readonly here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -48,17 +48,24 @@ rm -f ./*.deb
 # Debian's kernel has no simulated interrupts either (CONFIG_IRQ_SIM), so they become a part of the module.
 mkdir -p mod/b
 tar xJf /usr/src/linux-source-6.1.tar.xz -C mod --strip-components=1 \
-    linux-source-6.1/drivers/gpio/{gpio-sim.c,gpiolib.h} linux-source-6.1/kernel/irq/irq_sim.c
+    linux-source-6.1/drivers/gpio/{gpio-sim.c,gpiolib.h} linux-source-6.1/kernel/irq/irq_sim.c \
+    linux-source-6.1/drivers/i2c/i2c-stub.c
 cp mod/drivers/gpio/gpio-sim.c mod/b/gpio_sim_main.c
 cp mod/drivers/gpio/gpiolib.h mod/kernel/irq/irq_sim.c mod/b/
 # irq_to_desc is not exported to modules; the same comes by way of what is.
 sed -i -e '/EXPORT_SYMBOL_GPL/d' \
     -e 's/irq_to_desc(\([a-z]*\))/irq_data_to_desc(irq_get_irq_data(\1))/' \
     -e 's|#include <linux/interrupt.h>|&\n#include <linux/irqdesc.h>|' mod/b/irq_sim.c
-printf 'obj-m := gpio-sim.o\ngpio-sim-y := gpio_sim_main.o irq_sim.o\n' >mod/b/Kbuild
+# A chip whose address is in the parameter `hang` lets no transfer return, as a bus does that is stuck.
+sed -e 's|#include <linux/errno.h>|#include <linux/delay.h>\n&\n#include <linux/sched/signal.h>|' \
+    -e 's|^/\* Return negative errno on error. \*/|static ushort hang;\nmodule_param(hang, ushort, 0644);\n\n&|' \
+    -e 's|^\t/\* Search for the right chip \*/|\twhile (READ_ONCE(hang) == addr) {\n\t\tif (fatal_signal_pending(current))\n\t\t\treturn -EINTR;\n\t\tmsleep(20);\n\t}\n\n&|' \
+    mod/drivers/i2c/i2c-stub.c >mod/b/i2c-stub.c
+printf 'obj-m := gpio-sim.o i2c-stub.o\ngpio-sim-y := gpio_sim_main.o irq_sim.o\n' >mod/b/Kbuild
 make -s -C "/usr/src/linux-headers-$kernel" M="$PWD/mod/b" modules >mod/log 2>&1 || { cat mod/log >&2; exit 1; }
 mkdir -p "k/lib/modules/$kernel/extra"
 cp mod/b/gpio-sim.ko "k/lib/modules/$kernel/extra/"
+cp mod/b/i2c-stub.ko "k/lib/modules/$kernel/kernel/drivers/i2c/"
 PATH="$PATH:/sbin:/usr/sbin" depmod -b k "$kernel"
 
 # The first root: loads what it takes to reach this machine's tree, and goes there.

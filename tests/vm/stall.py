@@ -1,10 +1,14 @@
-"""A device driver that hangs the whole process when told to, as lgpio can: inside a call, holding the interpreter.
+"""A device driver that hangs the daemon when told to: all of it, or the task of control alone.
+
+All of it as lgpio can: inside a call, holding the interpreter.  The task alone as a mistake in it would: it never
+comes to its next tick, while the event loop and everything else on it live.
 
 The guest installs it by entry point, as any other package would bring its driver; the daemon knows nothing of it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from drivers.base import Clock, Device, Point, Sample
 from drivers.catalog import Driver
+from edge.control.loop import ControlLoop
 
 #: The unit's runtime folder goes with the process, so that the next one does not find it.
 HANG: Final = Path("/run/tidewatt/hang")
+HANG_CONTROL: Final = Path("/run/tidewatt/hang-control")
 FOREVER_S: Final = 100_000
 
 
@@ -42,7 +48,17 @@ class Stall(Device):
         return [Sample(point="ok", value=1.0)]
 
 
+_pause = ControlLoop._pause
+
+
+async def _pause_or_hang(self: ControlLoop, due_s: float) -> None:
+    if HANG_CONTROL.exists():
+        await asyncio.sleep(FOREVER_S)
+    await _pause(self, due_s)
+
+
 def make(options: Any, _clock: Clock) -> Device:
+    ControlLoop._pause = _pause_or_hang  # type: ignore[method-assign]
     return Stall(options)
 
 

@@ -87,6 +87,14 @@ class Trace:
                 words.append(f"set {event.values['bits'] >> pin & 1}")
         return words
 
+    def calls_at(self, pin: int, name: str, *, since_s: float = 0.0) -> list[float]:
+        """When a call of this name concerned the line."""
+        return [
+            event.at_s
+            for event in self.events
+            if event.name == name and event.values.get("pin") == pin and event.at_s >= since_s
+        ]
+
     def smbus_writes(self, address: int, *, since_s: float = 0.0) -> list[str]:
         """Registers and bytes that were written to a chip, as the trace has them."""
         found: list[str] = []

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from edge.control.bank import FIND_S
 from edge.local import LocalRefused, LocalUnavailable, call
-from tests.vm import drivers, lines
+from tests.vm import drivers, lines, sandbox
 from tests.vm.checks import Failed, require, run, until
-from tests.vm.stall import HANG
+from tests.vm.stall import HANG, HANG_CONTROL
 
 UNIT: Final = "tidewatt-edge.service"
 DROP_IN: Final = Path(f"/run/systemd/system/{UNIT}.d/vm.conf")
@@ -24,6 +25,7 @@ RELAY: Final = 17  # active low, safe off: high
 RETURN: Final = 6  # safe on, on a normally closed contact: low
 SWITCH: Final = 22
 LIGHT: Final = 0
+BUS_HANG: Final = Path("/sys/module/i2c_stub/parameters/hang")
 SAFE: Final = {RELAY: True, RETURN: False}
 WATCHDOG_S: Final = 30.0
 """As the unit says."""
@@ -31,6 +33,10 @@ SAFE_SLACK_S: Final = 60.0
 BACK_SLACK_S: Final = 240.0
 """What an emulated machine may need on top: to end a process, and to start Python twice (ExecStopPost, the daemon)."""
 PATIENCE_S: Final = 300.0
+ANSWERS_S: Final = 5.0
+"""So long into the hang of control alone the daemon's other parts are asked."""
+FIRST_SLACK_S: Final = 30.0
+"""What an emulated machine may need on top of FIND_S for the first decision beside a bus that hangs."""
 
 
 def shown(name: str) -> str:
@@ -171,6 +177,11 @@ def digital_arrives() -> str:
     return f"4 of 4 changes arrived, the slowest seen after {max(took):.1f} s"
 
 
+def sandboxed() -> str:
+    foreign = Path(os.environ["SIM"]) / f"sim_gpio{SWITCH}" / "pull"
+    return sandbox.judge(pid(), shown("ReadWritePaths"), foreign)
+
+
 def restart_without_pulse() -> str:
     """The relay is off throughout: not an edge, however often the line is claimed and let go."""
     began_s, before = lines.now_s(), pid()
@@ -247,6 +258,58 @@ def hung_interpreter() -> str:
     return _watchdog(lambda: HANG.touch())
 
 
+def hung_control() -> str:
+    """The task of control alone: what else is on the event loop lives, and must not keep it from being noticed."""
+    answered: list[str] = []
+
+    def hang() -> None:
+        before = pid()
+        HANG_CONTROL.touch()
+        time.sleep(ANSWERS_S)
+        require(len(outputs()) == 3 and pid() == before, "the rest of the daemon hangs too")
+        age_s = until(lambda: ask("status") is not None, PATIENCE_S, "status")
+        answered.append(f"{ANSWERS_S + age_s:.1f}")
+
+    told = _watchdog(hang)
+    return f"its socket answered {answered[0]} s into the hang; {told}"
+
+
+@contextmanager
+def _bus_hangs() -> Iterator[None]:
+    """No transfer to the PCA9685 returns; nobody may ask its registers meanwhile."""
+    BUS_HANG.write_text(str(drivers.ADDRESS))
+    try:
+        yield
+    finally:
+        BUS_HANG.write_text("0")
+
+
+def hung_bus() -> str:
+    """The chip's bus hangs for longer than the watchdog waits: nothing else notices."""
+    hold("light", 0.5)
+    until(lambda: counts() == 2048, PATIENCE_S, "light at 0.5")
+    before, began_s = (pid(), restarts()), lines.now_s()
+    with _bus_hangs():
+        stuck_s = until(lambda: outputs()["light"]["state"] == "stuck", PATIENCE_S, "it is called stuck")
+        require("hangs" in outputs()["light"]["fault"], str(outputs()["light"]))
+        hold("relay", 1.0)
+        relay_s = wait_line(RELAY, False)
+        time.sleep(max(0.0, began_s + WATCHDOG_S * 1.5 - lines.now_s()))
+        require(outputs()["light"]["state"] == "stuck", "it does not hang any more")
+        release("relay")
+        wait_line(RELAY, True)
+        hung_s = lines.now_s() - began_s
+    back_s = until(lambda: outputs()["light"]["state"] == "up", PATIENCE_S, "it is up again")
+    require((pid(), restarts()) == before, "the daemon was restarted")
+    require(counts() == 2048, f"{counts()} counts after it")
+    writes = lines.seen().smbus_writes(drivers.ADDRESS, since_s=began_s)
+    require(not writes, f"written, though it stood right: {writes}")
+    return (
+        f"stuck seen after {stuck_s:.1f} s, a relay driven beside it within {relay_s:.1f} s; {hung_s:.0f} s of it "
+        f"starve no watchdog; up again {back_s:.1f} s after it, 2048 counts, nothing written"
+    )
+
+
 def killed() -> str:
     return "kill -9: " + _comes_back(lambda: os.kill(pid(), signal.SIGKILL), 0.0)
 
@@ -310,17 +373,44 @@ def light_untouched() -> str:
     return "light stays at 2048 counts over kill -9 and start, without a write"
 
 
+def starts_beside_a_hung_bus() -> str:
+    """The first decision waits for it no longer than FIND_S; the light is left where it stands until it can be read."""
+    os.kill(pid(), signal.SIGKILL)
+    until(lambda: shown("ActiveState") == "failed", PATIENCE_S, "systemd sees it dead")
+    systemctl("reset-failed", UNIT)
+    began_s = lines.now_s()
+    with _bus_hangs():
+        systemctl("start", UNIT)
+        wait_line(RELAY, False)  # the override of before
+        until(lambda: outputs().get("light", {}).get("state") == "stuck", PATIENCE_S, "it is called stuck")
+    trace = lines.seen(RELAY)
+    edges, claims = trace.edges(RELAY, since_s=began_s), trace.calls_at(RELAY, "out", since_s=began_s)
+    require([edge.level for edge in edges] == [False], f"edges: {lines.words(edges, began_s)}")
+    first_s = edges[0].at_s - claims[0]
+    require(first_s <= FIND_S + FIRST_SLACK_S, f"driven only {first_s:.1f} s after its claim")
+    until(lambda: outputs()["light"].get("state") == "up", PATIENCE_S, "the light is up")
+    until(lambda: counts() == 2048, PATIENCE_S, f"2048 counts (now {counts()})")
+    return (
+        f"the relay's override is driven {first_s:.1f} s after the line's claim at safe (bound "
+        f"{FIND_S + FIRST_SLACK_S:g}, {FIND_S:g} s of it the wait for the bus); the light is right when the bus is"
+    )
+
+
 CHECKS: Final = [
     ("unit: comes up, no pulse since boot", comes_up),
     ("daemon: relay and PCA9685 ramp", drives),
     ("daemon: digital input", digital_arrives),
+    ("unit: what its sandbox lets it write", sandboxed),
     ("unit: restart without a pulse", restart_without_pulse),
     ("unit: hung by SIGSTOP", stopped_process),
     ("unit: hung inside a driver that holds the interpreter", hung_interpreter),
+    ("unit: the task of control hung alone", hung_control),
+    ("daemon: hung I2C bus", hung_bus),
     ("unit: kill -9", killed),
     ("unit: stop", stops),
     ("unit: kill -9 without ExecStopPost", killed_without_stop_post),
     ("daemon: PCA9685 untouched by a restart", light_untouched),
+    ("daemon: start beside a hung I2C bus", starts_beside_a_hung_bus),
 ]
 
 

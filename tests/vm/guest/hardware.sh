@@ -26,7 +26,7 @@ _load configfs
 mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
 _load gpio-sim
 _load i2c-dev
-_load i2c-stub chip_addr=0x40
+_load i2c-stub chip_addr=0x40,0x18
 
 # The header of a Pi 4, by the label that its kernel gives to the chip.
 _bank=/sys/kernel/config/gpio-sim/pi/bank0
