@@ -190,8 +190,19 @@ def _why(config: LinkConfig, error: aiomqtt.MqttError) -> str:
             f"broker {config.where} refuses the login {config.username or '(none)'!r};"
             " check username and password and the broker's ACL"
         )
+    if "certificate verify failed" in words.lower():
+        return (
+            f"the certificate of broker {config.where} is not accepted ({words}); check ca_file, the host's name, how"
+            " long the certificate is valid and this machine's clock"
+        )
     if "refused" in words.lower() or "errno 111" in words.lower():
         return f"no broker answers at {config.where} ({words}); is it running, and are host and port right?"
+    if "timed out" in words.lower():
+        speaks = "with TLS" if config.tls else "without TLS"
+        return (
+            f"broker {config.where} does not answer ({words}); is it reachable, and does this port speak MQTT {speaks}"
+            " (tls, port)?"
+        )
     return f"broker {config.where} cannot be reached: {words}"
 
 
@@ -203,20 +214,37 @@ def _first_words(error: BaseException) -> str:
 
 
 class Patience:
-    """Growing pauses between attempts, with jitter, up to a cap."""
+    """Growing pauses between attempts, with jitter, up to a cap.
+
+    spread_s  the first pause after a link that had been good is anything up to this: when a broker restarts, all who
+              talked to it lose it in the same moment
+    """
 
     def __init__(
-        self, first_s: float = RECONNECT_FIRST_S, most_s: float = RECONNECT_MAX_S, seed: int | None = None
+        self,
+        first_s: float = RECONNECT_FIRST_S,
+        most_s: float = RECONNECT_MAX_S,
+        seed: int | None = None,
+        *,
+        spread_s: float = 0.0,
     ) -> None:
         self._first_s = first_s
         self._most_s = most_s
+        self._spread_s = spread_s
         self._tries = 0
+        self._was_good = False
         self._random = random.Random(seed)
 
     def reset(self) -> None:
+        """The link is a good one."""
         self._tries = 0
+        self._was_good = True
 
     def next_s(self) -> float:
+        """Seconds until the next attempt."""
+        if self._was_good and self._spread_s:
+            self._was_good = False
+            return self._random.random() * self._spread_s
         pause = min(self._first_s * float(2**self._tries), self._most_s)
         self._tries = min(self._tries + 1, 30)
         return pause * (0.5 + self._random.random() / 2)

@@ -11,9 +11,13 @@ import random
 from dataclasses import dataclass, field
 from typing import Final
 
+from sync.pace import Meter, Pace
+from sync.planner import Lane
 from sync.ranges import Range, Ranges
 
 BATCHES_IN_FLIGHT_MAX: Final = 8
+LIVE_IN_FLIGHT_MAX: Final = 2
+"""Live batches of one stream; the lanes take no place from each other."""
 ANSWER_TIMEOUT_S: Final = 10.0
 ANSWER_TIMEOUT_MAX_S: Final = 300.0
 SILENT_ROUNDS_MAX: Final = 8
@@ -31,17 +35,21 @@ HOLD_S: Final = 300.0
 
 @dataclass(slots=True)
 class Flight:
-    """One batch on its way."""
+    """One batch on its way.
+
+    length  rows, and pieces of holes; what halving counts
+    ahead   bytes in flight when it was sent, its own included
+    """
 
     stream: str
     log: int
     span: Range
     sent_s: float
     due_s: float
-
-    @property
-    def length(self) -> int:
-        return self.span[1] - self.span[0] + 1
+    length: int
+    size: int
+    ahead: int
+    lane: Lane
 
 
 @dataclass(slots=True)
@@ -53,12 +61,46 @@ class Trouble:
 
 
 @dataclass(slots=True)
+class Sizes:
+    """What the broker takes, in bytes of a payload, as far as answers show.
+
+    passed   the largest on this link that was answered
+    dropped  the smallest that got no answer though smaller ones did; 0: none
+    """
+
+    passed: int = 0
+    dropped: int = 0
+
+    def answered(self, size: int) -> None:
+        self.passed = max(self.passed, size)
+        if self.passed >= self.dropped:
+            self.dropped = 0
+
+    def unanswered(self, size: int) -> None:
+        if size > self.passed:
+            self.dropped = min(self.dropped or size, size)
+
+    @property
+    def limited(self) -> bool:
+        return 0 < self.passed < self.dropped
+
+
+@dataclass(slots=True)
+class Meters:
+    """Rows and bytes a second that were answered."""
+
+    rows: Meter = field(default_factory=Meter)
+    size: Meter = field(default_factory=Meter)
+
+
+@dataclass(slots=True)
 class SendWindow:
     """The owner of all that is in flight on one link."""
 
     rng: random.Random = field(default_factory=random.Random)
     timeout_s: float = ANSWER_TIMEOUT_S
     limit_max: int = BATCHES_IN_FLIGHT_MAX
+    live_max: int = LIVE_IN_FLIGHT_MAX
     flights: list[Flight] = field(default_factory=list)
     limit: int = 1
     silent_rounds: int = 0
@@ -66,11 +108,22 @@ class SendWindow:
     troubles: dict[tuple[str, int], Trouble] = field(default_factory=dict)
     caps: dict[str, int] = field(default_factory=dict)
     held_until_s: dict[str, float] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+    sizes: Sizes = field(default_factory=Sizes)
+    meters: dict[Lane, Meters] = field(default_factory=lambda: {lane: Meters() for lane in Lane})
 
-    def room(self) -> int:
-        """How many more batches may go out; one that is in trouble takes no place from the others."""
-        calm = sum((flight.stream, flight.span[0]) not in self.troubles for flight in self.flights)
-        return max(0, min(self.limit - calm, self.limit_max - len(self.flights)))
+    def room(self, lane: Lane = Lane.BACKLOG, stream: str = "") -> int:
+        """How many more batches may go out, live ones of one stream; one in trouble takes no place from others."""
+        mine = [f for f in self.flights if f.lane is lane and (lane is Lane.BACKLOG or f.stream == stream)]
+        calm = sum((flight.stream, flight.span[0]) not in self.troubles for flight in mine)
+        if lane is Lane.BACKLOG:
+            return max(0, min(self.limit - calm, self.limit_max - len(mine)))
+        limit = 1 if self.silent_rounds else self.live_max
+        return max(0, min(limit - calm, self.limit_max - len(mine)))
+
+    def bytes_in_flight(self, lane: Lane | None = None) -> int:
+        """Bytes on their way, in one lane or in both."""
+        return sum(flight.size for flight in self.flights if lane in (None, flight.lane))
 
     def in_flight(self, stream: str) -> Ranges:
         return Ranges(flight.span for flight in self.flights if flight.stream == stream)
@@ -81,15 +134,41 @@ class SendWindow:
         cap = min(default, self.caps.get(stream, default))
         return cap if trouble is None else min(cap, trouble.rows_max)
 
-    def sent(self, stream: str, log: int, span: Range, now: float) -> None:
+    def sent(
+        self,
+        stream: str,
+        log: int,
+        span: Range,
+        now: float,
+        *,
+        rows: int | None = None,
+        size: int = 0,
+        lane: Lane = Lane.BACKLOG,
+    ) -> None:
+        """A batch went out.
+
+        rows  how many rows and pieces of holes it holds (`planner.size_of`); None: its positions are all rows
+        size  bytes of its payload
+        """
         pause = min(self.timeout_s * 2**self.silent_rounds, ANSWER_TIMEOUT_MAX_S)
         due = now + pause * (1 + self.rng.random() / 4)
-        self.flights.append(Flight(stream=stream, log=log, span=span, sent_s=now, due_s=due))
+        length = span[1] - span[0] + 1 if rows is None else rows
+        ahead = self.bytes_in_flight() + size
+        self.flights.append(
+            Flight(
+                stream=stream, log=log, span=span, sent_s=now, due_s=due, length=length, size=size, ahead=ahead,
+                lane=lane,
+            )
+        )  # fmt: skip
 
     def heard(self, now: float) -> None:
         """The sink spoke, of whatever: someone listens."""
         self.answered_s = now
-        self.silent_rounds = 0
+        if self.silent_rounds:
+            self.silent_rounds = 0
+            # What went out into the silence need not wait as long as was feared then.
+            for flight in self.flights:
+                flight.due_s = min(flight.due_s, now + self.timeout_s)
 
     def answered(self, stream: str, log: int, lo: int, hi: int, now: float) -> bool:
         """The positions `lo..hi` of a log are settled; True if that covers something in flight."""
@@ -101,6 +180,7 @@ class SendWindow:
         for flight in met:
             self.flights.remove(flight)
             self._widen(flight)
+            self._measure(flight, now)
         for key in [key for key in self.troubles if key[0] == stream and lo <= key[1] <= hi]:
             del self.troubles[key]
         if met:
@@ -141,9 +221,11 @@ class SendWindow:
         self.limit = 1
 
     def connected(self) -> None:
-        """A new link: try at once, carefully."""
+        """A new link: try at once, carefully; what the last one carried says nothing of it."""
         self.silent_rounds = 0
         self.limit = 1
+        self.pace = Pace()
+        self.sizes.passed = 0
 
     def _blame(self, flight: Flight) -> bool:
         """Note that this very batch gets no answer; True if it is a single row and to be given up."""
@@ -154,12 +236,19 @@ class SendWindow:
         trouble = Trouble(tries=tries, rows_max=flight.length)
         if flight.length > 1 and tries >= HALVE_AFTER:
             trouble = Trouble(tries=0, rows_max=flight.length // 2)
+            self.sizes.unanswered(flight.size)
             # The next batches would be as large, and the live lane never begins where it began before.
             self.caps[flight.stream] = min(self.caps.get(flight.stream, CAP_FORGOTTEN), trouble.rows_max)
         while len(self.troubles) >= TROUBLES_MAX:
             del self.troubles[next(iter(self.troubles))]
         self.troubles[key] = trouble
         return False
+
+    def _measure(self, flight: Flight, now: float) -> None:
+        self.pace.answered(flight.ahead, now - flight.sent_s)
+        self.sizes.answered(flight.size)
+        self.meters[flight.lane].rows.add(flight.length, now)
+        self.meters[flight.lane].size.add(flight.size, now)
 
     def _widen(self, flight: Flight) -> None:
         """After a batch as long as its stream's cap was answered, let the next ones be a little longer."""

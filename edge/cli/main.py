@@ -42,6 +42,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "config": ("edge.cli.config:config", "Check a config file, show what is in force, print the schema."),
     "run": ("edge.cli.run:run", "Run the daemon."),
     "sink": ("edge.cli.sink:sink", "Run the upstream process, from the broker into Postgres."),
+    "broker": ("edge.cli.broker:broker", "Files for the mosquitto of a fleet: logins and their rights."),
     "db": ("edge.cli.db:db", "Migrate and look at the databases."),
     "demo": ("edge.cli.demo:demo", "The whole thing on this machine, without any hardware."),
     "completion": ("edge.cli.main:completion", "Print the completion script for bash, zsh or fish."),

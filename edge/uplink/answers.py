@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from edge.clock import Clock
 from edge.store.database import Store
-from edge.store.log import offsets_by_evidence
+from edge.store.log import estimate_offsets, offsets_by_evidence
 from edge.supervisor import Problems
 from edge.uplink.config import UplinkConfig
 from edge.uplink.outbox import Outbox
@@ -57,6 +58,9 @@ class Answers:
         self._problems = problems
         self._last_fork_s = float("-inf")
         self._last_foreign_s = float("-inf")
+        self._born_ms = 0
+        self._told: tuple[int, float] | None = None
+        self._told_first_s: float | None = None
         self._silent_since_s: float | None = None
         self._silence_told = False
 
@@ -85,8 +89,12 @@ class Answers:
             return False  # an unconfirmed sink may neither set times nor tell of forks
         for log, (offset_ms, estimated) in result.offsets.items():
             await self._store.set_offset(log, offset_ms, estimated=estimated, adopt=True)
-        await self._find_offsets(held.now_ms)
-        return result.fork and await self._leave_fork(held.newest)
+        self._told = (held.now_ms, now_s)
+        if self._told_first_s is None:
+            self._told_first_s = now_s
+        await self._find_offsets()
+        reborn = self._is_reborn(held.born_ms)
+        return (result.fork and await self._leave_fork(held.newest)) or reborn
 
     # --------------------------------------------------------------------------------------- ledger
 
@@ -151,12 +159,28 @@ class Answers:
 
     # -------------------------------------------------------------------------- times, losses, forks
 
-    async def _find_offsets(self, sink_now_ms: int) -> None:
-        """Fix the times of logs written on an untrusted clock: by ours once it is trusted, else by the sink's."""
-        if all(log.offset_ms is not None for log in self._store.logs):
+    async def _find_offsets(self) -> None:
+        """Fix the times of logs written on an untrusted clock: by ours once it is trusted, at last by the sink's.
+
+        Network time may come a little later than the sink's answer, and times are final once they are fixed; but where
+        the sink agrees with our guess, there is nothing to wait for.
+        """
+        if self._clock.state().trusted:
+            await fix_offsets(self._store, self._clock, self._clock.now_ms())
             return
-        true_ms = self._clock.now_ms() if self._clock.state().trusted else sink_now_ms
-        await fix_offsets(self._store, self._clock, true_ms)
+        if self._told is None or self._told_first_s is None:
+            return
+        now_s = self._clock.monotonic_s()
+        told_ms, told_s = self._told
+        true_ms = told_ms + round((now_s - told_s) * 1000)
+        waited = now_s - self._told_first_s >= self._config.clock_wait_s
+        if waited or abs(true_ms - self._clock.now_ms()) < OFFSET_NOISE_MS:
+            await fix_offsets(self._store, self._clock, true_ms)
+
+    def _is_reborn(self, born_ms: int) -> bool:
+        """Whether another Postgres came up under a sink that stayed: perhaps yesterday's, with less in it."""
+        before, self._born_ms = self._born_ms, born_ms or self._born_ms
+        return before not in (0, self._born_ms)
 
     async def _give_up(self, lost: tuple[tuple[str, Range], ...]) -> None:
         async with self._store.write() as tx:
@@ -181,6 +205,13 @@ class Answers:
             body = {"newest": str(newest), "left": str(left.id) if left else ""}
             await tx.emit(kind="fork", subject=self._topics.edge, severity="alarm", body=body)
         return True
+
+    # ----------------------------------------------------------------------------- the passing of time
+
+    async def look(self) -> None:
+        """What comes by waiting alone: call it every second or so."""
+        await self._find_offsets()
+        await self.judge_silence()
 
     # -------------------------------------------------------------------------------------- silence
 
@@ -220,14 +251,20 @@ class Answers:
 
 
 async def fix_offsets(store: Store, clock: Clock, true_ms: int) -> None:
-    """Fix the times of the logs that wait for it, now that the true time is known; each is fixed once."""
+    """Fix the times of the logs that wait for it, now that the true time is known; each is fixed once.
+
+    One of an earlier boot, of which nothing is known, is laid before the log that follows it, and goes as estimated;
+    while none follows, it waits.
+    """
+    if all(log.offset_ms is not None for log in store.logs):
+        return
     found = offsets_by_evidence(
         store.logs, boot_id=clock.boot_id, now_ms=true_ms, monotonic_ms=round(clock.monotonic_s() * 1000)
     )
-    for log in [log for log in store.logs if log.offset_ms is None]:
-        offset_ms = found.get(log.id, 0)
-        if abs(offset_ms) < OFFSET_NOISE_MS:
-            offset_ms = 0
-        estimated = log.id not in found
-        await store.set_offset(log.id, offset_ms, estimated=estimated)
-        logger.info("the times of a log are final", log=log.id, offset_ms=offset_ms, estimated=estimated)
+    found = {log: 0 if abs(offset) < OFFSET_NOISE_MS else offset for log, offset in found.items()}
+    known = [replace(log, offset_ms=found.get(log.id, log.offset_ms)) for log in store.logs]
+    laid = estimate_offsets(known, await store.ends_ms())
+    for log, offset_ms in sorted((found | laid).items()):
+        estimated = log in laid
+        await store.set_offset(log, offset_ms, estimated=estimated)
+        logger.info("the times of a log are final", log=log, offset_ms=offset_ms, estimated=estimated)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from sync.messages import ROWS_MAX
+
 Prefix = Annotated[str, Field(pattern=r"^[^/#+$\x00][^#+\x00]*[^/#+\x00]$", max_length=200)]
 
 
@@ -36,17 +38,39 @@ class UplinkConfig(BaseModel):
         description="id that `tidewatt sink` prints; empty: `tidewatt sync bind` binds once",
     )
     keepalive_s: int = Field(30, ge=5, le=3600, description="seconds between signs of life to the broker")
-    batch_interval_s: float = Field(5.0, ge=0.1, le=3600, description="seconds between live batches")
-    batch_rows_max: int = Field(5000, ge=1, le=50_000, description="rows in a batch at most")
+    batch_interval_s: float = Field(
+        5.0,
+        ge=0.1,
+        le=3600,
+        description="seconds between batches of readings; at once while a backlog drains",
+    )
+    batch_rows_max: int = Field(5000, ge=1, le=ROWS_MAX, description="rows in a batch at most")
     batch_bytes_max: int = Field(
         256_000, ge=1024, le=16_000_000, description="bytes of a batch at most; below the broker's own limit"
     )
-    batches_in_flight_max: int = Field(8, ge=1, le=64, description="batches unanswered at a time at most")
+    batches_in_flight_max: int = Field(
+        8, ge=1, le=64, description="backlog batches unanswered at a time at most"
+    )
+    live_in_flight_max: int = Field(
+        2, ge=1, le=16, description="live batches of one stream unanswered at a time at most"
+    )
     backlog_share: float = Field(
         0.7,
         ge=0,
-        le=1,
-        description="share of the window for the backlog while live batches are sent too (0-1)",
+        le=0.95,
+        description="share of the bytes for the backlog at least, while live batches are sent too (0-0.95)",
+    )
+    reconnect_spread_s: float = Field(
+        5.0,
+        ge=0,
+        le=600,
+        description="seconds over which sites that lost their broker together come back, each at random",
+    )
+    clock_wait_s: float = Field(
+        120.0,
+        ge=0,
+        le=86_400,
+        description="seconds after connecting until the sink's time is taken for want of any other",
     )
     state_interval_s: float = Field(
         5.0, ge=0.1, le=3600, description="seconds between two retained live values of one series at least"

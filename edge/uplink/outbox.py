@@ -7,9 +7,12 @@ saved now and then; if the saved state is old, positions are asked about and sen
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import takewhile
 from typing import Any, Final
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from edge.store.database import Store, Tx
@@ -18,7 +21,7 @@ from sync import messages
 from sync.messages import Ask, AskLog, Batch, Held, Hole, LogClock, ReadingRows, SeriesRef
 from sync.planner import LogSpan
 from sync.ranges import EMPTY, Range, Ranges
-from sync.settlement import PRUNED, Fold, ask_pages, doubts, fill, fold, log_spans
+from sync.settlement import PRUNED, Fold, ask_pages, doubts, fill, fold, log_spans, span_at
 
 SAVE_INTERVAL_S: Final = 60.0
 SETTLED_SPANS_MAX: Final = 4096
@@ -27,10 +30,27 @@ SETTLED_SPANS_MAX: Final = 4096
 RECORD_SELECT: Final = {
     messages.EVENTS: "SELECT seq, ts, kind, subject, severity, body FROM event WHERE seq BETWEEN ? AND ? ORDER BY seq",
     messages.META: "SELECT seq, ts, kind, id, body FROM meta WHERE seq BETWEEN ? AND ? ORDER BY seq",
+    messages.SUMMARIES: (
+        "SELECT m.seq, m.source, m.first, m.last, m.n, s.name, s.unit, m.ts, m.span_s, m.good,"
+        " iif(m.span_s, m.min, m.last_value), iif(m.span_s, m.mean, m.last_value), iif(m.span_s, m.max, m.last_value),"
+        " m.last_value, m.quality, m.reason, c.hash FROM summary m JOIN series s ON s.id = m.series"
+        " LEFT JOIN calibration c ON c.id = m.calibration WHERE m.seq BETWEEN ? AND ? ORDER BY m.seq"
+    ),
 }
 READING_SELECT: Final = (
     "SELECT seq, series, ts, value, quality, reason, span_s, calibration FROM reading"
     " WHERE seq BETWEEN ? AND ? ORDER BY seq"
+)
+HOLE_SELECT: Final = (
+    "SELECT first, last, reason, n, ts_min, ts_max FROM hole WHERE stream = :stream AND first <= :last"
+    " AND first >= coalesce((SELECT max(first) FROM hole WHERE stream = :stream AND first <= :first), :first)"
+    " ORDER BY first"
+)
+"""Holes that reach into a range, and perhaps one before it."""
+ROWS_BETWEEN: Final = (
+    "SELECT min(seq) AS first, max(seq) AS last FROM"
+    " (SELECT seq, seq - row_number() OVER (ORDER BY seq) AS run FROM {table}"
+    " WHERE seq BETWEEN ? AND ? AND ts >= ? AND ts < ?) GROUP BY run ORDER BY 1"
 )
 
 
@@ -41,7 +61,7 @@ class Outbox:
         self._store = store
         self.streams: tuple[str, ...] = tuple(STREAM_TABLES)
         self._settled: dict[str, Ranges] = dict.fromkeys(self.streams, EMPTY)
-        self._holes: dict[str, list[Hole]] = {stream: [] for stream in self.streams}
+        self._holes: dict[str, Ranges] = dict.fromkeys(self.streams, EMPTY)
         self._refused: dict[str, Ranges] = dict.fromkeys(self.streams, EMPTY)
         self._series: dict[int, tuple[str, str, int]] = {}
         self._calibrations: dict[int, str] = {}
@@ -58,10 +78,11 @@ class Outbox:
             for stream, part in spans.items():
                 self._settled[stream] = Ranges(part)
             self._saved = dict(self._settled)
-            for row in await connection.exec_driver_sql(
-                "SELECT stream, first, last, reason, n, ts_min, ts_max FROM hole ORDER BY stream, first"
-            ):
-                self._holes.setdefault(row[0], []).append(_hole(row[1:]))
+            holes: dict[str, list[Range]] = {}
+            for row in await connection.exec_driver_sql("SELECT stream, first, last FROM hole"):
+                holes.setdefault(row.stream, []).append((row.first, row.last))
+            for stream, part in holes.items():
+                self._holes[stream] = Ranges(part)
             bound = await connection.exec_driver_sql("SELECT ledger FROM binding ORDER BY id DESC LIMIT 1")
             self.bound_ledger = bound.scalar_one_or_none() or ""
 
@@ -74,7 +95,8 @@ class Outbox:
             head = self._store.heads.get(stream, 0)
             gone = EMPTY
             if self.waiting(stream):
-                gone = self.waiting(stream) - self.holes(stream) - await self._present(stream, 1, head)
+                present = await self._present(stream, 1, head)
+                gone = self.waiting(stream) - self.holes(stream) - present
             if gone:
                 async with self._store.write() as tx:
                     await self.give_up(tx, stream, gone, PRUNED)
@@ -104,8 +126,13 @@ class Outbox:
         """How many positions of all streams are not settled."""
         return sum(self.waiting(stream).count for stream in self.streams)
 
+    def fragments(self, stream: str) -> int:
+        """Into how many pieces the positions fall that are not settled."""
+        return len(self.waiting(stream))
+
     def holes(self, stream: str) -> Ranges:
-        return Ranges((hole.first, hole.last) for hole in self._holes[stream])
+        """Positions given up."""
+        return self._holes[stream]
 
     def spans(self, stream: str) -> list[LogSpan]:
         """Every log's part of a stream, oldest first."""
@@ -113,9 +140,33 @@ class Outbox:
         return log_spans(begins, self._store.heads.get(stream, 0)) if begins else []
 
     def sendable(self, stream: str) -> list[LogSpan]:
-        """Parts whose times are final."""
-        final = {log.id for log in self._store.logs if log.offset_ms is not None}
+        """Parts whose times are final.  Those of summaries come from older logs, which have to be final too."""
+        logs = self._store.logs
+        if stream == messages.SUMMARIES:
+            logs = list(takewhile(lambda log: log.offset_ms is not None, logs))
+        final = {log.id for log in logs if log.offset_ms is not None}
         return [span for span in self.spans(stream) if span.log in final]
+
+    async def positions_between(self, stream: str, from_ms: int, to_ms: int) -> Ranges:
+        """Positions whose row is still here and has a corrected time of `from_ms` or later, before `to_ms`."""
+        found = EMPTY
+        table = STREAM_TABLES[stream]
+        async with self._store.read() as connection:
+            for span in self.spans(stream):
+                log = self._log(span.log)
+                offset_ms = (log.offset_ms if log else None) or 0
+                rows = await connection.exec_driver_sql(
+                    ROWS_BETWEEN.format(table=table),
+                    (span.begin, span.end, from_ms - offset_ms, to_ms - offset_ms),
+                )
+                found |= Ranges((row.first, row.last) for row in rows)
+        return found
+
+    def resend(self, stream: str, positions: Ranges) -> int:
+        """Take positions for not settled, so that they go again; returns how many were settled."""
+        settled = self._settled[stream]
+        self._settled[stream] = settled - positions
+        return (settled & positions).count
 
     def _log(self, log_id: int) -> Log | None:
         return next((log for log in self._store.logs if log.id == log_id), None)
@@ -145,20 +196,29 @@ class Outbox:
             else:
                 raw = (await connection.exec_driver_sql(RECORD_SELECT[stream], (first, last))).fetchall()
                 found, rows = [row[0] for row in raw], [tuple(row[1:]) for row in raw]
-        if len(found) == last - first + 1:
             holes: tuple[Hole, ...] = ()
             unexplained = EMPTY
-        else:
-            here = Ranges((seq, seq) for seq in found)
-            holes, unexplained = fill(first, last, here, self._holes[stream])
+            if len(found) < last - first + 1:  # read where the rows were: memory may be a commit behind
+                told = await connection.execute(
+                    text(HOLE_SELECT), {"stream": stream, "first": first, "last": last}
+                )
+                here = Ranges((seq, seq) for seq in found)
+                holes, unexplained = fill(first, last, here, map(_hole, told))
         log = self._log(span.log)
         current = self._store.logs[-1]
         assert log is not None
         batch = Batch(
             stream=stream, log=span.log, run=current.id, first=first, last=last, begin=span.begin, head=span.end,
             closed=span.log != current.id, clock=_clock(log), rows=rows, holes=holes,
+            sources=self._sources(rows) if stream == messages.SUMMARIES else {},
         )  # fmt: skip
         return batch, unexplained
+
+    def _sources(self, rows: ReadingRows | Sequence[messages.Record]) -> dict[int, LogClock]:
+        """The clocks of the logs that summaries come from."""
+        assert not isinstance(rows, ReadingRows)
+        named = {row[0] for row in rows}
+        return {log.id: _clock(log) for log in self._store.logs if log.id in named}
 
     async def _readings(
         self, connection: AsyncConnection, first: int, last: int
@@ -224,17 +284,71 @@ class Outbox:
             return EMPTY
         return Ranges(((max(low, front), high),)) - self.holes(stream)
 
-    async def give_up(self, tx: Tx, stream: str, positions: Ranges, reason: str) -> None:
-        """Write holes for positions whose rows will never be sent."""
-        for first, last in positions - self.holes(stream):
-            hole = Hole(first=first, last=last, reason=reason, n=last - first + 1)
+    async def give_up(
+        self,
+        tx: Tx,
+        stream: str,
+        positions: Ranges,
+        reason: str,
+        *,
+        ts_min_ms: int | None = None,
+        ts_max_ms: int | None = None,
+    ) -> None:
+        """Write holes for positions whose rows will never be sent; known here once that is committed.
+
+        ts_min_ms, ts_max_ms  times of the rows, as their log wrote them
+        """
+        for first, last in positions:
+            for begin, end in self._cut_at_logs(stream, first, last):
+                n = end - begin + 1
+                hole = Hole(
+                    first=begin, last=end, reason=reason, n=n, ts_min_ms=ts_min_ms, ts_max_ms=ts_max_ms
+                )
+                await self._write_hole(tx, stream, hole)
+
+        def change() -> None:
+            self._holes[stream] = self._holes[stream] | positions
+            self._settled[stream] = self._settled[stream] - positions
+
+        tx.on_commit(change)
+
+    def _cut_at_logs(self, stream: str, first: int, last: int) -> Iterator[Range]:
+        """A hole lies in one log, as its times do."""
+        begins = sorted(
+            {b for log in self._store.logs if first < (b := log.begin.get(stream, 1)) <= last} | {first}
+        )
+        return zip(begins, [b - 1 for b in begins[1:]] + [last], strict=True)
+
+    async def _write_hole(self, tx: Tx, stream: str, hole: Hole) -> None:
+        """Write the part of it that is in no hole yet, made one with what it touches for the same reason."""
+        low, high = hole.first - 1, hole.last + 1
+        told = await tx.execute(HOLE_SELECT, {"stream": stream, "first": low, "last": high})
+        known = {found.first: found for found in map(_hole, told)}
+        log = span_at(self.spans(stream), hole.first)
+        for first, last in Ranges(((hole.first, hole.last),)) - Ranges(
+            (h.first, h.last) for h in known.values()
+        ):
+            made = replace(hole, first=first, last=last, n=last - first + 1)
+            for other in list(known.values()):
+                touches = other.last == made.first - 1 or other.first == made.last + 1
+                if (
+                    touches
+                    and other.reason == hole.reason
+                    and span_at(self.spans(stream), other.first) == log
+                ):
+                    made = _merged(made, known.pop(other.first))
+                    await tx.execute(
+                        "DELETE FROM hole WHERE stream = :stream AND first = :first",
+                        {"stream": stream, "first": other.first},
+                    )
+            known[made.first] = made
             await tx.execute(
-                "INSERT OR REPLACE INTO hole VALUES (:stream, :first, :last, :reason, :n, NULL, NULL)",
-                {"stream": stream, "first": first, "last": last, "reason": reason, "n": hole.n},
-            )
-            self._holes[stream].append(hole)
-        self._holes[stream].sort(key=lambda hole: hole.first)
-        self._settled[stream] = self._settled[stream] - positions
+                "INSERT INTO hole VALUES (:stream, :first, :last, :reason, :n, :ts_min, :ts_max)",
+                {
+                    "stream": stream, "first": made.first, "last": made.last, "reason": made.reason, "n": made.n,
+                    "ts_min": made.ts_min_ms, "ts_max": made.ts_max_ms,
+                },
+            )  # fmt: skip
 
     async def set_aside(self, tx: Tx, stream: str, seq: int, reason: str) -> None:
         """Move a row that cannot be sent out of its stream, for a person to look at, and leave a hole."""
@@ -285,6 +399,16 @@ class Outbox:
 
 def _clock(log: Log) -> LogClock:
     return LogClock(state=log.clock, offset_ms=log.offset_ms, estimated=log.estimated)
+
+
+def _merged(one: Hole, other: Hole) -> Hole:
+    """Two holes that touch, as one."""
+    lows = [ts for ts in (one.ts_min_ms, other.ts_min_ms) if ts is not None]
+    highs = [ts for ts in (one.ts_max_ms, other.ts_max_ms) if ts is not None]
+    return Hole(
+        first=min(one.first, other.first), last=max(one.last, other.last), reason=one.reason, n=one.n + other.n,
+        ts_min_ms=min(lows, default=None), ts_max_ms=max(highs, default=None),
+    )  # fmt: skip
 
 
 def _hole(row: Sequence[Any]) -> Hole:

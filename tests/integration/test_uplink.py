@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from edge.uplink.publisher import Publisher
 from migrations.state import ensure_migrated
 from sync import wire
 from sync.ledger import Ledger
-from sync.link import LinkConfig, MqttSession, connect
+from sync.link import LinkConfig, Session, connect
 from sync.messages import Held, Topics
 from sync.settlement import windows
 from tests.services import Mosquitto, MosquittoOptions, free_port
@@ -58,7 +59,7 @@ class MemorySink:
                 if not self.deaf:
                     self.take(session, message.topic, message.payload)
 
-    def take(self, session: MqttSession, topic: str, payload: bytes) -> None:
+    def take(self, session: Session, topic: str, payload: bytes) -> None:
         if topic == TOPICS.ask:
             ask = wire.decode_ask(payload)
             told = [
@@ -107,14 +108,24 @@ class Edge:
     problems: Problems
     image: Image
 
-    async def add_readings(self, count: int) -> None:
+    async def add_readings(self, count: int, *, spoilt: int = 0) -> None:
+        """Commit so many; the one at position `spoilt` is infinite, which is no number in JSON."""
         async with self.store.write() as tx:
-            await tx.execute("INSERT OR IGNORE INTO series VALUES (1, 'tank.temperature', '°C', 3)")
+            await tx.execute(
+                "INSERT OR IGNORE INTO series (id, name, unit, decimals) VALUES (1, 'tank.temperature', '°C', 3)"
+            )
             now_ms = tx.now_ms()
-            rows = [{"ts": now_ms + at, "value": 25 + at % 16 / 16} for at in range(count)]
+            noise = random.Random(count)
+            rows = [{"ts": now_ms + at, "value": 25 + noise.random()} for at in range(count)]
             await tx.execute(
                 "INSERT INTO reading (series, ts, value, quality) VALUES (1, :ts, :value, 0)", rows
             )
+            await tx.execute("UPDATE reading SET value = 9e999 WHERE seq = :seq", {"seq": spoilt})
+
+    async def events(self) -> list[str]:
+        """Kinds of all events, oldest first."""
+        async with self.store.read() as connection:
+            return list((await connection.exec_driver_sql("SELECT kind FROM event ORDER BY seq")).scalars())
 
     def backlog(self) -> int:
         return sum(self.outbox.waiting(stream).count for stream in self.outbox.streams)
@@ -310,7 +321,9 @@ async def test_a_broker_that_drops_large_messages_gets_smaller_ones(
         ):
             edge.publisher.window.timeout_s = 0.2
             await edge.add_readings(2000)
+            await until(lambda: edge.told("the broker may drop large messages"), 60)
             await until(lambda: edge.backlog() == 0, 60)
+            assert "oversize" in await edge.events()
         assert sink.count("readings") == 2000
         assert max(sink.sizes) <= 600
     finally:
@@ -375,7 +388,7 @@ async def test_times_of_an_untrusted_clock_are_fixed_by_the_sinks_before_they_le
 
     async with (
         beside(lambda: sink.run(mosquitto.port)),
-        edge_on(tmp_path, mosquitto.port, ledger=sink.ledger_id, clock=clock) as edge,
+        edge_on(tmp_path, mosquitto.port, ledger=sink.ledger_id, clock=clock, clock_wait_s=1) as edge,
         beside(tick),
     ):
         await edge.add_readings(10)
@@ -429,9 +442,7 @@ async def test_a_row_that_cannot_be_sent_leaves_a_hole_and_delays_nothing(
         beside(lambda: sink.run(mosquitto.port)),
         edge_on(tmp_path, mosquitto.port, ledger=sink.ledger_id) as edge,
     ):
-        await edge.add_readings(20)
-        async with edge.store.write() as tx:
-            await tx.execute("UPDATE reading SET value = 9e999 WHERE seq = 7")  # infinity: not a JSON number
+        await edge.add_readings(20, spoilt=7)
         await until(lambda: edge.backlog() == 0)
         assert sink.count("readings") == 19
         assert edge.outbox.holes("readings").count == 1
@@ -458,10 +469,74 @@ async def test_an_unconfirmed_sink_sets_no_times(tmp_path: Path, mosquitto: Mosq
     clock = FakeClock(state=ClockState.UNKNOWN)
     async with (
         beside(lambda: sink.run(mosquitto.port)),
-        edge_on(tmp_path, mosquitto.port, clock=clock) as edge,
+        edge_on(tmp_path, mosquitto.port, clock=clock, clock_wait_s=0) as edge,
     ):
         await edge.add_readings(5)
         await until(lambda: edge.publisher.answers.count > 0 and edge.told("the clock is not set"))
         assert all(log.offset_ms is None for log in edge.store.logs)
         await edge.publisher.bind(sink.ledger_id, "a test")
         await until(lambda: sink.count("readings") == 5)
+
+
+async def test_a_status_that_the_broker_drops_in_silence_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.uplink.presence.BIRTH_BACK_S", 1.0)
+    acl = [f"user {EDGE}", f"topic read {TOPICS.held}", f"topic read {TOPICS.status}"]
+    broker = Mosquitto(tmp_path / "b", options=MosquittoOptions(passwords={EDGE: "a"}, acl=acl))
+    broker.start()
+    try:
+        async with edge_on(tmp_path, broker.port, username=EDGE, password="a") as edge:
+            await until(lambda: edge.told(f"does not publish the status of '{EDGE}'"))
+            await until(lambda: edge.store.heads["events"] > 0)
+            assert "status-refused" in await edge.events()
+            broker.options = MosquittoOptions(
+                passwords={EDGE: "a"}, acl=[*acl[:-1], f"topic readwrite {TOPICS.status}"]
+            )
+            broker.restart()
+            await until(
+                lambda: edge.publisher.link == "connected" and not edge.told("does not publish the status")
+            )
+    finally:
+        broker.stop()
+
+
+async def test_a_last_will_that_never_came_is_noticed(tmp_path: Path) -> None:
+    """The broker died with the connection and still has what was retained: it says online all the while."""
+    folder = tmp_path / "b"
+    lines = (
+        "persistence true",
+        f"persistence_location {folder}/",
+        "autosave_interval 1",
+        "autosave_on_changes true",
+    )
+    broker = Mosquitto(folder, options=MosquittoOptions(lines=lines))
+    broker.start()
+    try:
+        async with edge_on(tmp_path, broker.port, reconnect_spread_s=0) as edge:
+            await until(lambda: edge.publisher.link == "connected")
+            await until(lambda: (folder / "mosquitto.db").exists())
+            assert not edge.told("still said online")
+            await anyio.sleep(0.3)
+            broker.kill()
+            broker.start()
+            await until(lambda: edge.told("still said online"))
+            await until(lambda: edge.store.heads["events"] > 0)
+            assert "will-lost" in await edge.events()
+    finally:
+        broker.stop()
+
+
+async def test_two_daemons_of_one_name_are_told_apart(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    words = f"another daemon delivers as '{EDGE}'"
+    async with (
+        edge_on(tmp_path / "one", mosquitto.port, reconnect_spread_s=0) as one,
+        edge_on(tmp_path / "two", mosquitto.port, reconnect_spread_s=0) as two,
+    ):
+        await until(lambda: one.told(words) or two.told(words), 40)
+        told = one if one.told(words) else two
+        await until(lambda: "trying again in" in told.publisher.why)
+        await until(lambda: told.store.heads["events"] > 0)
+        assert "clone" in await told.events()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sync import settlement
 from sync.messages import EVENTS, READINGS, Held, Hole, Window
-from sync.planner import FRAGMENTS_MAX, Lane, LogSpan, plan, settle
+from sync.planner import FRAGMENTS_MAX, Lane, LogSpan, plan, settle, size_of
 from sync.ranges import EMPTY, Range, Ranges
 from sync.settlement import Fold, doubts, fill, fold, heeds, log_spans, span_at
 
@@ -58,6 +58,64 @@ def test_live_skips_only_while_there_are_few_pieces() -> None:
     many = few | r((9_990, 9_990))
     assert plan(span, few, Lane.LIVE, 5) == (span[0], (few.last, few.last))
     assert plan(span, many, Lane.LIVE, 5) == (span[0], (10, 10))
+
+
+def test_a_hole_of_ten_million_positions_is_one_batch() -> None:
+    span = [LogSpan(log=5, begin=1, end=20_000_000)]
+    waiting, holes = r((1, 20_000_000)), r((101, 10_000_100))
+    assert plan(span, r((101, 10_000_100)), Lane.BACKLOG, 1, holes=holes) == (span[0], (101, 10_000_100))
+    assert plan(span, waiting, Lane.BACKLOG, 5000, holes=holes) == (span[0], (1, 10_004_999))
+    assert plan(span, waiting, Lane.BACKLOG, 100, holes=holes) == (span[0], (1, 100))
+    assert plan(span, r((1, 10_000_200)), Lane.LIVE, 150, holes=holes) == (span[0], (52, 10_000_200))
+    assert size_of(52, 10_000_200, holes) == 150
+
+
+def test_a_batch_of_one_is_one_row_or_one_hole() -> None:
+    span, holes = [LogSpan(log=5, begin=1, end=30)], r((5, 9))
+    waiting = r((1, 30))
+    seen, first = [], 1
+    while first <= 12:
+        chosen = plan(
+            span, waiting - r((1, first - 1)) if first > 1 else waiting, Lane.BACKLOG, 1, holes=holes
+        )
+        assert chosen is not None
+        seen.append(chosen[1])
+        first = chosen[1][1] + 1
+    assert seen == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 9), (10, 10), (11, 11), (12, 12)]
+
+
+def test_live_retries_before_it_skips() -> None:
+    waiting = r((3, 8), (15, 30))
+    assert plan(LOGS, waiting, Lane.LIVE, 4, retry=(15, 20)) == (LOGS[2], (15, 18))
+    assert plan(LOGS, waiting, Lane.LIVE, 4, retry=(9, 14)) == (LOGS[2], (27, 30))  # it was settled meanwhile
+    assert plan(LOGS, waiting, Lane.BACKLOG, 4, retry=(15, 20)) == (LOGS[0], (3, 6))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 60), st.integers(0, 9)), max_size=8),
+    st.lists(st.tuples(st.integers(1, 60), st.integers(0, 9)), max_size=8),
+    st.sampled_from(Lane),
+    st.integers(1, 12),
+)
+def test_a_batch_is_as_long_as_its_rows_and_holes_allow(
+    waits: list[tuple[int, int]], given_up: list[tuple[int, int]], lane: Lane, rows_max: int
+) -> None:
+    waiting = Ranges((first, first + more) for first, more in waits)
+    holes = Ranges((first, first + more) for first, more in given_up)
+    span = LogSpan(log=5, begin=1, end=70)
+    chosen = plan([span], waiting, lane, rows_max, holes=holes)
+    if chosen is None:
+        assert not waiting
+        return
+    first, last = chosen[1]
+    inside = r((first, last))
+    assert not inside - waiting
+    assert 1 <= size_of(first, last, holes) <= rows_max
+    assert size_of(first, last, holes) == (inside - holes).count + len(inside & holes)
+    beyond = last + 1 if lane is Lane.BACKLOG else first - 1
+    if beyond in waiting:  # one position more would be one too many, and no hole is cut
+        low, high = min(first, beyond), max(last, beyond)
+        assert size_of(low, high, holes) > rows_max
 
 
 @given(

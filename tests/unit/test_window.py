@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.messages import EVENTS, META, READINGS
+from sync.planner import Lane
 from sync.ranges import Ranges
 from sync.window import (
     ANSWER_TIMEOUT_MAX_S,
@@ -17,6 +18,7 @@ from sync.window import (
     GIVE_UP_AFTER,
     HALVE_AFTER,
     HOLD_S,
+    LIVE_IN_FLIGHT_MAX,
     TROUBLES_MAX,
     SendWindow,
 )
@@ -102,6 +104,18 @@ def test_pauses_grow_to_a_cap_while_nobody_answers_and_fall_at_a_word(window: Se
     assert time_out(window, now, others=False) - now < ANSWER_TIMEOUT_S * 1.3
 
 
+def test_what_went_out_into_a_long_silence_is_due_soon_after_it_ends(window: SendWindow) -> None:
+    now = 0.0
+    for _ in range(4):
+        send(window, 1, 5, now)
+        now = window.flights[0].due_s
+        assert window.overdue(now) == []
+    send(window, 1, 5, now, EVENTS)
+    assert window.flights[0].due_s > now + 8 * ANSWER_TIMEOUT_S
+    window.heard(now + 1)
+    assert window.flights[0].due_s == now + 1 + ANSWER_TIMEOUT_S
+
+
 def test_unanswered_while_others_are_it_is_halved_down_to_one_row_and_given_up(window: SendWindow) -> None:
     now, lengths = 0.0, []
     for _ in range(100):
@@ -182,6 +196,61 @@ def test_a_new_link_begins_carefully_and_at_once(window: SendWindow) -> None:
     assert not window.flights
     window.connected()
     assert (window.room(), window.silent_rounds) == (1, 0)
+
+
+def test_the_lanes_take_no_place_from_each_other(window: SendWindow) -> None:
+    send(window, 1, 5)
+    assert (window.room(), window.room(Lane.LIVE, READINGS)) == (0, LIVE_IN_FLIGHT_MAX)
+    for at in range(LIVE_IN_FLIGHT_MAX):
+        window.sent(READINGS, LOG, (100 + at, 100 + at), 0.0, size=40, lane=Lane.LIVE)
+    assert window.room(Lane.LIVE, READINGS) == 0
+    assert window.room(Lane.LIVE, EVENTS) == LIVE_IN_FLIGHT_MAX
+    assert window.in_flight(READINGS) == Ranges(((1, 5), (100, 99 + LIVE_IN_FLIGHT_MAX)))
+    assert window.bytes_in_flight(Lane.LIVE) == window.bytes_in_flight() == 40 * LIVE_IN_FLIGHT_MAX
+    assert answer(window, 1, 5)
+    assert window.room() > 0
+    assert window.room(Lane.LIVE, READINGS) == 0
+
+
+def test_while_nobody_answers_live_tries_one_at_a_time(window: SendWindow) -> None:
+    window.sent(READINGS, LOG, (9, 9), 0.0, lane=Lane.LIVE)
+    now = time_out(window, 0.0, others=False)
+    assert window.room(Lane.LIVE, READINGS) == 1
+    window.heard(now)
+    assert window.room(Lane.LIVE, READINGS) == LIVE_IN_FLIGHT_MAX
+
+
+def test_a_hole_counts_as_one_and_is_never_given_up_as_many(window: SendWindow) -> None:
+    window.sent(READINGS, LOG, (1, 10_000_000), 0.0, rows=1)
+    assert window.flights[0].length == 1
+    assert window.in_flight(READINGS).count == 10_000_000
+
+
+def test_what_the_broker_drops_is_known_by_its_size(window: SendWindow) -> None:
+    window.sent(READINGS, LOG, (1, 10), 0.0, size=500)
+    answer(window, 1, 10)
+    now = 2.0
+    for _ in range(HALVE_AFTER):
+        assert not window.sizes.limited
+        window.sent(READINGS, LOG, (11, 30), now, size=1000)
+        now = time_out(window, now, others=True)
+    assert (window.sizes.passed, window.sizes.dropped, window.sizes.limited) == (500, 1000, True)
+    window.sent(READINGS, LOG, (11, 30), now, size=1000)
+    answer(window, 11, 30, now)
+    assert not window.sizes.limited  # it was bad luck
+
+
+def test_answers_measure_the_link(window: SendWindow) -> None:
+    before = window.pace.bytes_max()
+    window.sent(READINGS, LOG, (1, 9), 0.0, size=before)
+    window.sent(READINGS, LOG, (10, 19), 0.0, size=before)
+    assert [flight.ahead for flight in window.flights] == [before, 2 * before]
+    answer(window, 1, 19, 0.5)
+    assert window.pace.bytes_max() > 2 * before
+    assert window.meters[Lane.BACKLOG].rows.per_s(0.5) == pytest.approx(1.9)
+    assert window.meters[Lane.LIVE].rows.per_s(0.5) == 0
+    window.connected()
+    assert window.pace.bytes_max() == before
 
 
 def test_troubles_are_bounded(window: SendWindow) -> None:
