@@ -52,6 +52,13 @@ class SinkConfig(BaseModel):
         200, ge=1, le=10_000, description="messages taken from the broker and not yet committed at most"
     )
 
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="port of /metrics (Prometheus) and /healthz; 0: neither"
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", min_length=1, description="address they are served at; they need no login"
+    )
+
     @field_validator("postgres")
     @classmethod
     def _connection_string(cls, value: SecretStr) -> SecretStr:

@@ -8,35 +8,39 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 import psycopg
 
-from sync import pack, postgres, wire
-from sync.messages import Ask, AskLog, Batch, Held, Window, WireError
-from sync.pack import Month, Policy, Readings, Refusal, Rows
+from sync import asks, pack, postgres, wire
+from sync.asks import STREAM_NAME
+from sync.messages import SUMMARIES, Ask, Batch, Held, LogClock, Window, WireError
+from sync.months import Month, Policy, month_of, months_between
+from sync.names import Names
+from sync.pack import Readings
 from sync.ranges import EMPTY, Ranges
+from sync.records import Records, Rows, check_records, rows_of
+from sync.redrive import BETWEEN, DEAD_PLACES, Redriven, redrive_some, reopen_gone
 from sync.settlement import pages, windows
-from sync.transaction import EdgeUnknown, Entry, Names, Transaction, entry_of, locked
+from sync.storable import Refusal, harmless
+from sync.summaries import Summaries, check_summaries, sources_of
+from sync.transaction import OFFSET_MAX_MS, Checked, EdgeUnknown, Entry, Transaction, locked
 
 T = TypeVar("T")
 
 EDGE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-STREAM_NAME: Final = re.compile(r"[a-z][a-z_]{0,31}")
 ATTEMPTS_MAX: Final = 6
 """Tries of one batch: an edge's row, months and bad rows may each cost one."""
 BAD_BATCHES_KEPT_MAX: Final = 100
 """Unreadable batches kept of one edge; further ones are only logged."""
 BAD_BATCH_BYTES_MAX: Final = 1 << 20
-REDRIVE_ROWS_MAX: Final = 1000
 HOLD_CHARS_MAX: Final = 300
 POLICY_LIFE_MS: Final = 60_000
-OFFSET_MAX_MS: Final = 1 << 47
-"""About 4,400 years: no clock is further off."""
+IDENTITY: Final = "SELECT tidewatt_ledger(), (extract(epoch FROM pg_postmaster_start_time()) * 1000)::int8"
 
 KEEP_BAD: Final = """
     INSERT INTO bad_batch AS b (edge, hash, stream, reason, payload)
@@ -45,37 +49,6 @@ KEEP_BAD: Final = """
         OR EXISTS (SELECT FROM bad_batch WHERE edge = %(edge)s AND hash = %(hash)s)
     ON CONFLICT (edge, hash) DO UPDATE SET times = b.times + 1, last_at = now(), reason = excluded.reason
 """
-HEAR_LOGS: Final = """
-    INSERT INTO log AS l (edge, log, clock, offset_ms, estimated, closed, run)
-    SELECT %s, log, clock, offset_ms, estimated, closed, %s
-    FROM unnest(%s::int8[], %s::text[], %s::int8[], %s::bool[], %s::bool[])
-        AS t (log, clock, offset_ms, estimated, closed)
-    ON CONFLICT (edge, log) DO UPDATE SET
-        estimated = CASE WHEN l.offset_ms IS NULL THEN excluded.estimated ELSE l.estimated END,
-        offset_ms = coalesce(l.offset_ms, excluded.offset_ms),
-        closed = l.closed OR excluded.closed, run = greatest(l.run, excluded.run)
-"""
-HEAR_EDGE: Final = """
-    UPDATE edge SET asked_at = now(), run = greatest(run, %s), newest_log = greatest(newest_log, %s),
-        clone_seen_at = CASE WHEN %s < run THEN now() ELSE clone_seen_at END
-    WHERE id = %s
-"""
-KNOWN_OFFSETS: Final = """
-    SELECT log, offset_ms, estimated FROM log WHERE edge = %s AND log = ANY(%s) AND offset_ms IS NOT NULL
-"""
-KNOWN_ENTRIES: Final = """
-    SELECT log, stream, first, head, ended, ended_run, stored::text, refused::text, gaps::text
-    FROM ledger WHERE edge = %s AND log = ANY(%s)
-"""
-DEAD_PLACES: Final = """
-    SELECT DISTINCT e.name, d.log, d.stream FROM dead_letter d JOIN edge e ON e.id = d.edge
-    WHERE %(edge)s::text IS NULL OR e.name = %(edge)s ORDER BY 1, 2, 3
-"""
-DEAD_ROWS: Final = """
-    SELECT seq, payload FROM dead_letter WHERE edge = %s AND log = %s AND stream = %s AND seq > %s
-    ORDER BY seq LIMIT %s
-"""
-BURY: Final = "DELETE FROM dead_letter WHERE edge = %s AND log = %s AND stream = %s AND seq = ANY(%s)"
 
 
 class Log(Protocol):
@@ -149,6 +122,7 @@ class Ingest:
         self._detached: set[Month] = set()
         self._names = Names()
         self._ledger_id = ""
+        self._born_ms = 0
         self._turn = anyio.Lock()
         self.counters = Counters()
 
@@ -173,30 +147,28 @@ class Ingest:
         """The id that the edges' config has to name.  Raises UpstreamError."""
         if not self._ledger_id:
             async with self._guarded():
-                row = await self._one("SELECT tidewatt_ledger()")
+                row = await self._one(IDENTITY)
             assert row is not None
-            self._ledger_id = row[0]
+            self._ledger_id, self._born_ms = row
         return self._ledger_id
 
     async def make_months(self) -> None:
         """Make the present month and those ahead; call it now and then.  Raises UpstreamError."""
-        present = pack.month_of(self._now_ms())
+        present = month_of(self._now_ms())
         async with self._guarded():
-            await self._make(set(pack.months_between(present, self._present_policy().last)))
+            await self._make(set(months_between(present, self._present_policy().last)))
 
     @staticmethod
     def prepare(edge: str, stream: str, payload: bytes) -> Prepared:
         """Decode; never raises."""
         try:
             batch = wire.decode_batch(payload, stream)
-            if batch.clock.offset_ms is None:
-                raise WireError("comes from a log whose clock offset is not known yet")
-            if abs(batch.clock.offset_ms) > OFFSET_MAX_MS:
-                raise WireError(f"has an impossible clock offset, {batch.clock.offset_ms} ms")
+            for clock in (batch.clock, *batch.sources.values()):
+                _check_clock(clock)
         except WireError as error:
-            why = pack.harmless(f"this batch {error}", HOLD_CHARS_MAX)
+            why = harmless(f"this batch {error}", HOLD_CHARS_MAX)
             return Prepared(edge=edge, stream=stream, payload=payload, why=why)
-        return Prepared(edge=edge, stream=stream, payload=payload, batch=batch, rows=pack.rows_of(batch))
+        return Prepared(edge=edge, stream=stream, payload=payload, batch=batch, rows=rows_of(batch))
 
     async def batch(self, edge: str, stream: str, payload: bytes) -> Held | None:
         """Commit a batch and say what is held of its range; None where the topic names no edge or stream of ours.
@@ -229,7 +201,7 @@ class Ingest:
             ask = wire.decode_ask(payload)
         except WireError as error:
             async with self._guarded():
-                await self._keep(edge, "ask", payload, pack.harmless(f"this ask {error}", HOLD_CHARS_MAX))
+                await self._keep(edge, "ask", payload, harmless(f"this ask {error}", HOLD_CHARS_MAX))
             return []
         async with self._guarded():
             return await self._retrying(edge, lambda _: self._hear(edge, ask))
@@ -242,11 +214,39 @@ class Ingest:
             for name, log, stream in await places.fetchall():
                 after = 0
                 while True:
-                    took, left, after = await self._redrive_some(name, log, stream, after)
-                    stored, refused = stored + took, refused + left
-                    if not took and not left:
+                    done = await self._redrive_some(name, log, stream, after)
+                    stored, refused, after = stored + done.stored, refused + done.refused, done.reached
+                    if not done.stored and not done.refused:
                         break
         return stored, refused
+
+    async def reopen(self, edge: str, stream: str, log: int, first: int, last: int) -> int:
+        """Have positions sent again that are held as stored though their rows have gone; returns how many.
+
+        What still stands stays as it is.  Raises UpstreamError, also where there is no such edge.
+        """
+        async with self._guarded():
+            try:
+                async with locked(self._connection, self._names, edge, log, stream) as tx:
+                    return await reopen_gone(tx, first, last)
+            except EdgeUnknown:
+                raise postgres.UpstreamError(
+                    f"Postgres {self._where} never heard of an edge {edge!r}"
+                ) from None
+
+    async def reopen_between(self, edge: str, stream: str, from_ms: int, to_ms: int) -> int:
+        """The same for all that an edge's logs wrote between two times, as far as the rows beside them still tell."""
+        async with self._guarded():
+            if await self._one("SELECT id FROM edge WHERE name = %s", (edge,)) is None:
+                raise self._never_heard_of(edge)
+            found = await self._connection.execute(BETWEEN, (edge, stream, from_ms, to_ms))
+            places = await found.fetchall()
+        return sum([await self.reopen(edge, stream, log, first, last) for log, first, last in places])
+
+    def _never_heard_of(self, edge: str) -> postgres.UpstreamError:
+        return postgres.UpstreamError(
+            f"Postgres {self._where} never heard of an edge {edge!r}; tidewatt sink status names those it knows"
+        )
 
     # --------------------------------------------------------------------------------------- a batch
 
@@ -257,6 +257,7 @@ class Ingest:
             tx.meanwhile = meanwhile
             before = tx.entry or Entry(first=batch.begin)
             await self._note_log(tx, batch)
+            offsets = await self._note_sources(tx, batch)
             fresh = before.ledger.fresh(batch)
             refused: list[Refusal] = []
             if fresh:
@@ -266,6 +267,8 @@ class Ingest:
             after = before.ledger.apply(batch, fresh - refused_at, refused_at)
             entry = Entry(first=min(before.first, batch.begin), ledger=after)
             async with tx.committing():
+                if batch.stream == SUMMARIES and before.ledger.crossed(batch):
+                    await tx.note_twice()
                 await tx.write_gaps(batch.holes, after.gaps - before.ledger.gaps)
                 await tx.write_dead(refused)
                 if entry != tx.entry:
@@ -275,10 +278,22 @@ class Ingest:
         self.counters.refused += len(refused)
         self.counters.known += not fresh
         assert tx.clock is not None
+        return self._held(
+            max(tx.newest, batch.log), tuple(windows(after, batch.log, batch.stream, batch.first, batch.last)),
+            offsets={**offsets, batch.log: (tx.offset_ms, tx.clock.estimated)},
+        )  # fmt: skip
+
+    def _held(
+        self,
+        newest: int,
+        windows: tuple[Window, ...] = (),
+        *,
+        offsets: Mapping[int, tuple[int, bool]] | None = None,
+        hold: dict[str, str] | None = None,
+    ) -> Held:
         return Held(
-            ledger=self._ledger_id, newest=max(tx.newest, batch.log), now_ms=self._now_ms(),
-            windows=tuple(windows(after, batch.log, batch.stream, batch.first, batch.last)),
-            offsets={batch.log: (tx.offset_ms, tx.clock.estimated)},
+            ledger=self._ledger_id, newest=newest, now_ms=self._now_ms(), windows=windows,
+            offsets=dict(offsets or {}), hold=hold or {}, born_ms=self._born_ms,
         )  # fmt: skip
 
     async def _note_log(self, tx: Transaction, batch: Batch) -> None:
@@ -288,13 +303,22 @@ class Ingest:
         elif (batch.closed and not tx.closed) or batch.run > tx.run:
             await tx.write_log(tx.clock, closed=batch.closed, run=batch.run)
 
+    async def _note_sources(self, tx: Transaction, batch: Batch) -> dict[int, tuple[int, bool]]:
+        """The same of the logs whose readings the rows stand for; returns the offsets that count."""
+        if not batch.sources:
+            return {}
+        await tx.hear_logs(batch.sources, run=batch.run)
+        return await tx.offsets_of(batch.sources)
+
     async def _put(self, tx: Transaction, rows: Rows, careful: bool) -> list[Refusal]:
         """Write rows that were never taken; returns those that are refused for their data."""
-        good: Rows
+        good: Checked
         if isinstance(rows, Readings):
             good, refused = await self._fitting(tx, rows)
+        elif rows.stream == SUMMARIES:
+            good, refused = await self._fitting_summaries(tx, rows)
         else:
-            good, refused = pack.check_records(rows, tx.offset_ms)
+            good, refused = check_records(rows, tx.offset_ms)
         if len(good) and careful:
             worse, there = await tx.insert_what_goes(good, rows)
             refused += worse
@@ -318,62 +342,28 @@ class Ingest:
         if months & self._detached:
             good, late = good.refuse(pack.in_months(good, tx.offset_ms, self._detached))
             refused += late
-        await tx.learn(good)
+        used = set(good.ref)
+        await tx.learn([ref if at in used else None for at, ref in enumerate(good.refs)])
+        return good, refused
+
+    async def _fitting_summaries(self, tx: Transaction, rows: Records) -> tuple[Summaries, list[Refusal]]:
+        """The summaries that may go in, their times those of their source logs; and the others."""
+        offsets = {log: offset_ms for log, (offset_ms, _) in (await tx.offsets_of(sources_of(rows))).items()}
+        good, refused = check_summaries(rows, offsets, self._present_policy())
+        await tx.learn(good.refs)
         return good, refused
 
     # ----------------------------------------------------------------------------------------- an ask
 
     async def _hear(self, edge: str, ask: Ask) -> list[Held]:
-        logs = {log.log: log for log in ask.logs}
         async with locked(self._connection, self._names, edge, 0, "") as tx:
-            async with self._connection.pipeline():
-                await self._connection.execute(HEAR_LOGS, (tx.edge, ask.run, *_columns(list(logs.values()))))
-                await self._connection.execute(HEAR_EDGE, (ask.run, max(logs, default=0), ask.run, tx.edge))
-                found_offsets = await self._connection.execute(KNOWN_OFFSETS, (tx.edge, list(logs)))
-                found = await self._connection.execute(KNOWN_ENTRIES, (tx.edge, list(logs)))
-            offsets = {
-                log: (offset_ms, estimated) for log, offset_ms, estimated in await found_offsets.fetchall()
-            }
-            entries = {(row[0], row[1]): entry_of(row[2:]) for row in await found.fetchall()}
-            told: list[Window] = []
-            async with tx.committing():
-                for log in logs.values():
-                    told += await self._hear_log(tx, log, ask.run, entries)
+            told, offsets = await asks.hear(tx, ask)
         if ask.run < tx.asked_run:
             self._log.warning("clone-suspected", edge=edge, run=str(ask.run), newer=str(tx.asked_run))
         self.counters.asks += 1
-        newest, now_ms = max(tx.newest, *logs, 0), self._now_ms()
+        newest = max(tx.newest, *(log.log for log in ask.logs), 0)
         parts = list(pages(told)) or [()]  # one page at least, for it is the sign of life too
-        return [
-            Held(
-                ledger=self._ledger_id,
-                newest=newest,
-                now_ms=now_ms,
-                windows=part,
-                offsets=offsets if at == 0 else {},
-            )
-            for at, part in enumerate(parts)
-        ]
-
-    async def _hear_log(
-        self, tx: Transaction, log: AskLog, run: int, entries: dict[tuple[int, str], Entry]
-    ) -> list[Window]:
-        """Note how far an edge says a log goes, and tell what is held of that."""
-        told: list[Window] = []
-        for stream, begin, head in log.streams:
-            key = (log.log, stream)
-            if not STREAM_NAME.fullmatch(stream) or (key not in entries and head < begin):
-                continue
-            before = entries.get(key)
-            known = before or Entry(first=begin)
-            after = Entry(
-                first=min(known.first, begin), ledger=known.ledger.heard(head, run=run, closed=log.closed)
-            )
-            entries[key] = after
-            if after != before:
-                await tx.write_entry(after, log=log.log, stream=stream)
-            told += windows(after.ledger, log.log, stream, begin, head)
-        return told
+        return [self._held(newest, part, offsets={} if at else offsets) for at, part in enumerate(parts)]
 
     # -------------------------------------------------------------------------------------- bad batches
 
@@ -381,10 +371,7 @@ class Ingest:
         """Keep what cannot be read, and have its stream wait."""
         await self._keep(prepared.edge, prepared.stream, prepared.payload, prepared.why)
         row = await self._one("SELECT newest_log FROM edge WHERE name = %s", (prepared.edge,))
-        return Held(
-            ledger=self._ledger_id, newest=row[0] if row else 0, now_ms=self._now_ms(),
-            hold={prepared.stream: prepared.why},
-        )  # fmt: skip
+        return self._held(row[0] if row else 0, hold={prepared.stream: prepared.why})
 
     async def _keep(self, edge: str, stream: str, payload: bytes, why: str) -> None:
         self.counters.bad += 1
@@ -399,25 +386,12 @@ class Ingest:
 
     # ----------------------------------------------------------------------------------------- redrive
 
-    async def _redrive_some(self, edge: str, log: int, stream: str, after: int) -> tuple[int, int, int]:
-        """Up to REDRIVE_ROWS_MAX dead letters beyond `after`: stored, still refused, and how far it came."""
-        return await self._retrying(edge, lambda _: self._revive(edge, log, stream, after))
+    async def _redrive_some(self, edge: str, log: int, stream: str, after: int) -> Redriven:
+        async def work(_careful: bool) -> Redriven:
+            async with locked(self._connection, self._names, edge, log, stream) as tx:
+                return await redrive_some(tx, after, lambda tx, rows: self._put(tx, rows, careful=True))
 
-    async def _revive(self, edge: str, log: int, stream: str, after: int) -> tuple[int, int, int]:
-        async with locked(self._connection, self._names, edge, log, stream) as tx:
-            found = await self._connection.execute(DEAD_ROWS, (tx.edge, log, stream, after, REDRIVE_ROWS_MAX))
-            dead = await found.fetchall()
-            refused: list[Refusal] = []
-            stored = EMPTY
-            if dead and tx.entry is not None:
-                refused = await self._put(tx, pack.revive(stream, dead), careful=True)
-                stored = Ranges((seq, seq) for seq, _ in dead) - _positions(refused)
-            async with tx.committing():
-                if stored and tx.entry is not None:
-                    await self._connection.execute(BURY, (tx.edge, log, stream, list(stored.members())))
-                    await tx.write_entry(replace(tx.entry, ledger=tx.entry.ledger.redriven(stored)))
-                await tx.write_dead(refused)
-        return stored.count, len(refused), dead[-1][0] if dead else after
+        return await self._retrying(edge, work)
 
     # ------------------------------------------------------------------------------------- what may come
 
@@ -480,13 +454,8 @@ def _positions(refused: Sequence[Refusal]) -> Ranges:
     return Ranges((refusal.seq, refusal.seq) for refusal in refused) if refused else EMPTY
 
 
-def _columns(logs: Sequence[AskLog]) -> tuple[list[Any], ...]:
-    """Logs as the arrays of HEAR_LOGS."""
-    sane = [log.clock.offset_ms is not None and abs(log.clock.offset_ms) <= OFFSET_MAX_MS for log in logs]
-    return (
-        [log.log for log in logs],
-        [pack.harmless(log.clock.state, 32) for log in logs],
-        [log.clock.offset_ms if ok else None for log, ok in zip(logs, sane, strict=True)],
-        [log.clock.estimated for log in logs],
-        [log.closed for log in logs],
-    )
+def _check_clock(clock: LogClock) -> None:
+    if clock.offset_ms is None:
+        raise WireError("comes from a log whose clock offset is not known yet")
+    if abs(clock.offset_ms) > OFFSET_MAX_MS:
+        raise WireError(f"has an impossible clock offset, {clock.offset_ms} ms")

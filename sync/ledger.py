@@ -32,6 +32,11 @@ class Ledger:
         """Positions of the batch's rows that have yet to be taken."""
         return batch.row_positions - self.stored - self.refused
 
+    def crossed(self, batch: Batch) -> bool:
+        """Positions are rows here and holes there: they were given up on after they had gone out."""
+        held = self.stored | self.refused
+        return bool(held & batch.hole_positions) or bool(self.gaps & batch.row_positions)
+
     def apply(self, batch: Batch, stored: Ranges, refused: Ranges = EMPTY) -> Ledger:
         """After `stored` and `refused`, parts of `fresh(batch)`, were written with the batch's holes."""
         now_stored = self.stored | stored
@@ -52,6 +57,10 @@ class Ledger:
         """After refused rows went in after all."""
         moved = positions & self.refused
         return replace(self, stored=self.stored | moved, refused=self.refused - moved)
+
+    def reopened(self, positions: Ranges) -> Ledger:
+        """After stored rows turned out to be gone."""
+        return replace(self, stored=self.stored - positions)
 
     def window(self, log: int, stream: str, lo: int, hi: int) -> Window:
         """What to tell of `lo..hi`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,13 +22,20 @@ LOG_END: Final = (1 << 63) - (1 << 40)
 """Logs below it leave room for a million newer ones in 63 bits."""
 QUALITY_END: Final = 1 << 15
 SPAN_END_S: Final = 1 << 31
+SOURCES_MAX: Final = 256
+"""Logs whose readings one batch of summaries may stand for."""
 
 READINGS: Final = "readings"
+SUMMARIES: Final = "summaries"
 EVENTS: Final = "events"
 META: Final = "meta"
 CHANNEL_DAYS: Final = "channel_days"
 
 RECORD_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    SUMMARIES: (
+        "source", "first", "last", "n", "series", "unit", "ts_ms", "span_s", "good", "min", "mean", "max",
+        "last_value", "quality", "reason", "calibration",
+    ),
     EVENTS: ("ts_ms", "kind", "subject", "severity", "body"),
     META: ("ts_ms", "kind", "id", "body"),
     CHANNEL_DAYS: (
@@ -36,9 +43,25 @@ RECORD_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         "updated", "loaded", "header", "line",
     ),
 }  # fmt: skip
-"""Columns of each stream that is sent row by row, the position apart.  Readings go by columns."""
+"""Columns of each stream that is sent row by row, the position apart.  Readings go by columns.
 
-STREAMS: Final = (READINGS, CHANNEL_DAYS, EVENTS, META)
+A row of SUMMARIES stands for the `n` rows of one series among the positions `first..last` of the readings of log
+`source`.  `ts_ms` is when its bucket of `span_s` seconds begins, as written in that log.  `good` of the rows have a
+value and are not bad; `min, mean, max, last_value` are of those, None where there is none; `quality` is 0, 1 (one of
+them is estimated) or 2 (none is good).  A row of span 0 is a reading carried over as it was: n is 1, all four are its
+value, bad or not, and quality, reason and calibration are its own.
+"""
+
+STREAMS: Final = (READINGS, SUMMARIES, CHANNEL_DAYS, EVENTS, META)
+
+# Why positions are holes.  More may come: enumerations have no check.
+DOWNSAMPLED: Final = "downsampled"
+"""Its rows live on in summaries."""
+OVERFLOW: Final = "overflow"
+"""Dropped for want of room."""
+PRUNED: Final = "pruned"
+UNEXPLAINED: Final = "unexplained"
+UNSENDABLE: Final = "unsendable"
 
 
 class WireError(ValueError):
@@ -157,6 +180,7 @@ class Batch:
     begin, head  first and last position committed in this log and stream
     closed       no row will follow head
     run          the log that the sending daemon writes now
+    sources      of summaries: the clocks of all logs that the rows name, their offsets known
     """
 
     stream: str
@@ -170,6 +194,7 @@ class Batch:
     clock: LogClock
     rows: ReadingRows | Sequence[Record]
     holes: tuple[Hole, ...] = ()
+    sources: Mapping[int, LogClock] = field(default_factory=dict)
 
     @property
     def hole_positions(self) -> Ranges:
@@ -221,6 +246,9 @@ class Held:
     now_ms   the sink's clock
     offsets  log -> (offset_ms, estimated) that the sink applies
     hold     stream -> why it should wait
+    born_ms  when the upstream database began to run, 0 where that is not known: another one has come up with
+             perhaps less in it
+    speaks   greatest version of these messages that the sink reads
     """
 
     ledger: str
@@ -229,3 +257,5 @@ class Held:
     windows: tuple[Window, ...] = ()
     offsets: dict[int, tuple[int, bool]] = field(default_factory=dict)
     hold: dict[str, str] = field(default_factory=dict)
+    born_ms: int = 0
+    speaks: int = VERSION

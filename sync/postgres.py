@@ -10,7 +10,7 @@ import anyio
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-SCHEMA: Final = {"core": "0001", "meters": "0001"}
+SCHEMA: Final = {"core": "0002", "meters": "0002"}
 """Module -> newest revision of its upstream history that this program is written for; a test holds it to the files."""
 PARAMETERS: Final = {
     "connect_timeout": "10",

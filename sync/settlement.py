@@ -15,6 +15,8 @@ from itertools import pairwise
 from typing import Final
 
 from sync.ledger import Ledger
+from sync.messages import PRUNED as PRUNED
+from sync.messages import UNEXPLAINED as UNEXPLAINED
 from sync.messages import Ask, AskLog, Held, Hole, Window
 from sync.planner import LogSpan, settle
 from sync.ranges import EMPTY, Range, Ranges
@@ -24,9 +26,6 @@ ASK_LOGS_MAX: Final = 256
 HELD_SPANS_MAX: Final = 1024
 """Spans in one page of a held: about 32 KB before it is deflated."""
 HELD_WINDOWS_MAX: Final = 512
-
-PRUNED: Final = "pruned"
-UNEXPLAINED: Final = "unexplained"
 
 Spans = Mapping[str, Sequence[LogSpan]]
 """Stream -> the part of it that each log of this file wrote, ascending."""

@@ -21,6 +21,7 @@ from sync.config import SinkConfig
 from sync.ingest import Counters, Ingest, Log, Prepared
 from sync.link import LinkConfig, LinkDown, Patience, Session, keep_connected
 from sync.messages import Held, Topics
+from sync.metrics import Health, SinkMetrics
 from sync.postgres import UpstreamError, UpstreamGone
 from sync.wire import encode_held
 
@@ -32,6 +33,8 @@ STOP_TIMEOUT_S: Final = 5.0
 """What is being written when the sink is stopped gets so long to be committed."""
 HEALTH_INTERVAL_S: Final = 60.0
 MONTHS_INTERVAL_S: Final = 3600.0
+HELD_NOTED_MAX: Final = 1000
+"""Waiting streams remembered for the metrics."""
 UPSTREAM_RETRY_FIRST_S: Final = 0.5
 UPSTREAM_RETRY_MAX_S: Final = 15.0
 
@@ -101,10 +104,13 @@ class Sink:
         self._shed = 0
         self._ledger = ""
         self._link_was_down = False
+        self._held: set[tuple[str, str]] = set()
+        self._metrics = SinkMetrics(self.health)
 
     async def run(self, stop: anyio.Event) -> None:
         """Until `stop`.  Raises UpstreamError when the database cannot be used."""
-        with _first_of_group():
+        config = self._config
+        with _first_of_group(), self._metrics.served(config.metrics_host, config.metrics_port):
             async with anyio.create_task_group() as group:
                 for lane in self._lanes:
                     group.start_soon(self._work, lane)
@@ -239,6 +245,7 @@ class Sink:
 
     async def _write(self, lane: Lane, ingest: Ingest, topic: str, payload: bytes) -> None:
         edge, kind, stream = self._parts(topic)
+        began_s = self._clock.monotonic_s()
         if kind == "ask":
             for held in await ingest.ask(edge, payload):
                 self._answer(edge, held)
@@ -248,7 +255,15 @@ class Sink:
                 prepared = Ingest.prepare(edge, stream, payload)
             answer = await ingest.take(prepared, lambda: self._look_ahead(lane))
             if answer is not None:
+                self._note_hold(edge, stream, answer)
                 self._answer(edge, answer)
+        self._metrics.commits.observe(self._clock.monotonic_s() - began_s)
+
+    def _note_hold(self, edge: str, stream: str, answer: Held) -> None:
+        if not answer.hold:
+            self._held.discard((edge, stream))
+        elif len(self._held) < HELD_NOTED_MAX:
+            self._held.add((edge, stream))
 
     def _look_ahead(self, lane: Lane) -> None:
         """Take the next batch apart while Postgres writes the present one."""
@@ -273,7 +288,8 @@ class Sink:
         before, since_s = Counters(), self._clock.monotonic_s()
         while True:
             await self._clock.sleep(HEALTH_INTERVAL_S)
-            now, now_s = self.counters(), self._clock.monotonic_s()
+            health, now_s = self.health(), self._clock.monotonic_s()
+            now = health.counters
             self._log.info(
                 "sink-health",
                 batches=now.batches - before.batches,
@@ -282,19 +298,32 @@ class Sink:
                 refused=now.refused - before.refused,
                 unreadable=now.bad - before.bad,
                 asks=now.asks - before.asks,
-                waiting=sum(len(lane.waiting) for lane in self._lanes),
-                let_go=self._shed,
-                broker=self._session is not None,
-                postgres=len(self._ingests) == LANES,
+                waiting=health.waiting,
+                let_go=health.let_go,
+                held=health.held,
+                broker=health.broker,
+                postgres=health.postgres == health.wanted,
             )
             before, since_s = now, now_s
 
     def counters(self) -> Counters:
         """Sums over all connections since the start."""
         total = Counters()
-        for part in (self._done, *(ingest.counters for ingest in self._ingests)):
+        for part in (self._done, *(ingest.counters for ingest in list(self._ingests))):
             total.add(part)
         return total
+
+    def health(self) -> Health:
+        """How it is now; may be asked from another thread."""
+        return Health(
+            counters=self.counters(),
+            let_go=self._shed,
+            waiting=sum(len(lane.waiting) for lane in self._lanes),
+            held=len(self._held),
+            broker=self._session is not None,
+            postgres=len(self._ingests),
+            wanted=LANES,
+        )
 
 
 @contextmanager

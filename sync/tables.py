@@ -77,7 +77,8 @@ edge: Final = Table(
     Column("clone_seen_at", _TIME),
 )
 
-#: One run of one writer.  `offset_ms`: the first that was seen; `run`: the greatest that spoke of this log.
+#: One run of one writer.  `offset_ms`: the first that was seen; `run`: the greatest that spoke of this log;
+#: `twice`: rows that it wrote, or that stand for readings of it, may be told twice.
 log: Final = Table(
     "log",
     core,
@@ -89,6 +90,7 @@ log: Final = Table(
     Column("closed", Boolean, nullable=False, server_default=_FALSE),
     Column("run", BigInteger, nullable=False, server_default=_ZERO),
     Column("first_heard_at", _TIME, nullable=False, server_default=_NOW),
+    Column("twice", Boolean, nullable=False, server_default=_FALSE),
 )
 
 #: What is held of a log and stream (see `sync/ledger.py`).  Rows are never deleted.
@@ -145,6 +147,41 @@ reading: Final = Table(
     postgresql_partition_by="RANGE (ts)",
 )
 
+#: A row stands for `n` readings of a series among `first..last` of log `source`, by whose clock its time is.
+summary: Final = Table(
+    "summary",
+    core,
+    Column("ts", _TIME, nullable=False),
+    Column("log", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("source", BigInteger, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("mean", Double),
+    Column("min", Double),
+    Column("max", Double),
+    Column("last_value", Double),
+    Column("edge", Integer, nullable=False),
+    Column("series", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("good", Integer, nullable=False),
+    Column("calibration", Integer, nullable=False, server_default=_ZERO),
+    Column("span_s", Integer, nullable=False),
+    Column("quality", SmallInteger, nullable=False, server_default=_ZERO),
+    Column("reason", Text, nullable=False, server_default=text("''::text")),
+    Index("summary_key", "edge", "series", "ts", "log", "seq", unique=True),
+)
+
+#: Positions of the readings of log `source` that summaries of log `log` name, and perhaps some between them.
+thinned: Final = Table(
+    "thinned",
+    core,
+    _edge(),
+    Column("source", BigInteger, primary_key=True, autoincrement=False),
+    _log(),
+    Column("positions", INT8MULTIRANGE, nullable=False),
+)
+
 event: Final = Table(
     "event",
     core,
@@ -187,7 +224,8 @@ gap: Final = Table(
     Column("noted_at", _TIME, nullable=False, server_default=_NOW),
 )
 
-#: Rows refused for their data.  `payload` is JSON as text: it may be just what jsonb cannot hold.
+#: Rows refused for their data, marked when they went in after all.  `payload` is JSON as text: it may be just what
+#: jsonb cannot hold.
 dead_letter: Final = Table(
     "dead_letter",
     core,
@@ -198,6 +236,7 @@ dead_letter: Final = Table(
     Column("reason", Text, nullable=False),
     Column("payload", Text, nullable=False),
     Column("refused_at", _TIME, nullable=False, server_default=_NOW),
+    Column("redriven_at", _TIME),
 )
 
 #: Payloads that could not be read, once each; `edge` is the name in the topic.

@@ -6,8 +6,7 @@ in pipelines, so that a batch costs three round trips.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,18 +14,20 @@ from typing import Any, Final
 import anyio
 import psycopg
 
-from sync import messages, pack, postgres
+from sync import messages, pack, postgres, records, summaries
 from sync.ledger import Ledger
-from sync.messages import Hole, LogClock
-from sync.pack import Readings, Refusal, Rows
-from sync.ranges import Ranges
+from sync.messages import Hole, LogClock, SeriesRef
+from sync.names import CALIBRATIONS, NO_NAME, SERIES, Given, Key, Kind, Names
+from sync.pack import Readings
+from sync.ranges import EMPTY, Ranges
+from sync.records import Records, Rows
+from sync.storable import Refusal, harmless, moment
+from sync.summaries import Summaries
 
-Key = tuple[str, ...]
+Checked = Readings | Records | Summaries
+"""Rows that were looked at and may go in."""
 
-EDGES_CACHED_MAX: Final = 1000
 ROLLBACK_TIMEOUT_S: Final = 5.0
-NO_NAME: Final[Key] = ("",)
-"""The name of no calibration; its id is 0 and stands in no table."""
 
 BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """Said outright: under another default it would not see what was committed while it waited for the lock."""
@@ -36,6 +37,7 @@ LOCK: Final = (
 )
 READ_LEDGER: Final = """
     SELECT g.clock, g.offset_ms, g.estimated, g.closed, g.run,
+        (SELECT range_agg(t.positions)::text FROM thinned t WHERE t.edge = g.edge AND t.source = g.log),
         d.first, d.head, d.ended, d.ended_run, d.stored::text, d.refused::text, d.gaps::text
     FROM log g LEFT JOIN ledger d ON d.edge = g.edge AND d.log = g.log AND d.stream = %s
     WHERE g.edge = (SELECT id FROM edge WHERE name = %s) AND g.log = %s
@@ -55,6 +57,37 @@ WRITE_LOG: Final = """
         offset_ms = excluded.offset_ms, estimated = excluded.estimated, closed = excluded.closed,
         run = excluded.run
 """
+HEAR_LOGS: Final = """
+    INSERT INTO log AS l (edge, log, clock, offset_ms, estimated, closed, run)
+    SELECT %s, log, clock, offset_ms, estimated, closed, %s
+    FROM unnest(%s::int8[], %s::text[], %s::int8[], %s::bool[], %s::bool[])
+        AS t (log, clock, offset_ms, estimated, closed)
+    ON CONFLICT (edge, log) DO UPDATE SET
+        estimated = CASE WHEN l.offset_ms IS NULL THEN excluded.estimated ELSE l.estimated END,
+        offset_ms = coalesce(l.offset_ms, excluded.offset_ms),
+        closed = l.closed OR excluded.closed, run = greatest(l.run, excluded.run)
+"""
+KNOWN_OFFSETS: Final = """
+    SELECT log, offset_ms, estimated FROM log WHERE edge = %s AND log = ANY(%s) AND offset_ms IS NOT NULL
+"""
+NOTE_THINNED: Final = """
+    WITH new AS (SELECT %(positions)s::int8multirange AS positions), note AS (
+        INSERT INTO thinned AS t (edge, source, log, positions)
+        SELECT %(edge)s, %(source)s, %(log)s, positions FROM new
+        ON CONFLICT (edge, source, log) DO UPDATE SET positions = t.positions + excluded.positions
+    )
+    UPDATE log SET twice = true FROM new WHERE edge = %(edge)s AND log = %(source)s AND NOT twice AND (
+        EXISTS (
+            SELECT FROM ledger d WHERE d.edge = %(edge)s AND d.log = %(source)s AND d.stream = 'readings'
+                AND d.stored && new.positions
+        ) OR EXISTS (
+            SELECT FROM thinned o WHERE o.edge = %(edge)s AND o.source = %(source)s AND o.log <> %(log)s
+                AND o.positions && new.positions
+        )
+    )
+"""
+"""Runs of readings are thinned whole and once: where two meet, a card was copied or an answer lost."""
+NOTE_TWICE: Final = "UPDATE log SET twice = true WHERE edge = %s AND log = %s AND NOT twice"
 WRITE_GAP: Final = """
     INSERT INTO gap (edge, log, stream, first, last, reason, ts_min, ts_max) VALUES (%s, %s, %s, %s, %s, %s,
         timestamptz 'epoch' + %s * interval '1 millisecond', timestamptz 'epoch' + %s * interval '1 millisecond')
@@ -62,7 +95,8 @@ WRITE_GAP: Final = """
 """
 WRITE_DEAD_LETTER: Final = """
     INSERT INTO dead_letter AS d (edge, log, stream, seq, reason, payload) VALUES (%s, %s, %s, %s, %s, %s)
-    ON CONFLICT (edge, log, stream, seq) DO UPDATE SET reason = excluded.reason, payload = excluded.payload
+    ON CONFLICT (edge, log, stream, seq) DO UPDATE SET
+        reason = excluded.reason, payload = excluded.payload, redriven_at = NULL
 """
 WRITE_META: Final = """
     INSERT INTO meta AS m (edge, log, seq, ts, kind, id, body)
@@ -83,7 +117,10 @@ WRITE_CHANNEL_DAYS: Final = """
     ORDER BY nmi, suffix, date, hash ON CONFLICT DO NOTHING
 """
 COPY_READINGS: Final = f"COPY reading ({pack.READING_COLUMNS}) FROM STDIN (FORMAT BINARY)"
-COPY_EVENTS: Final = f"COPY event ({pack.EVENT_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+COPY_EVENTS: Final = f"COPY event ({records.EVENT_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+COPY_SUMMARIES: Final = f"COPY summary ({summaries.SUMMARY_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+OFFSET_MAX_MS: Final = 1 << 47
+"""About 4,400 years: no clock is further off."""
 
 
 class EdgeUnknown(Exception):
@@ -98,45 +135,6 @@ class Entry:
     ledger: Ledger = field(default_factory=Ledger)
 
 
-# ---------------------------------------------------------------------------------------------- names
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """A table that gives ids to an edge's names; `counter` is the column of `edge` with the last one given."""
-
-    table: str
-    columns: tuple[str, ...]
-    counter: str
-
-
-SERIES: Final = Kind(table="series", columns=("name", "unit"), counter="series_given")
-CALIBRATIONS: Final = Kind(table="calibration", columns=("name",), counter="calibrations_given")
-
-
-@dataclass(slots=True)
-class _Given:
-    """Ids that an edge's names have, as committed, and the last that had been given out then."""
-
-    last: int = 0
-    ids: dict[Key, int] = field(default_factory=dict)
-
-
-class Names:
-    """What one connection remembers of ids: only what was committed, and of a bounded number of edges."""
-
-    def __init__(self) -> None:
-        self._given: OrderedDict[tuple[str, int], _Given] = OrderedDict()
-
-    def of(self, kind: Kind, edge: int) -> _Given:
-        key = (kind.table, edge)
-        given = self._given.setdefault(key, _Given())
-        self._given.move_to_end(key)
-        if len(self._given) > 2 * EDGES_CACHED_MAX:
-            self._given.popitem(last=False)
-        return given
-
-
 # ---------------------------------------------------------------------------------------- transaction
 
 
@@ -148,6 +146,7 @@ class Transaction:
     asked_run  greatest run that ever asked         given       last ids given out, by column of `edge`
     clock      of the log; its offset is the first that was seen; None for a log never heard of
     closed     the log was said to be               run         greatest run that spoke of the log
+    thinned    positions of the log's readings that summaries name
     entry      the ledger row; None where there is none
     meanwhile  called once while Postgres is busy with a COPY
     """
@@ -163,11 +162,12 @@ class Transaction:
     clock: LogClock | None
     closed: bool
     run: int
+    thinned: Ranges
     entry: Entry | None
     meanwhile: Callable[[], None] | None = None
     series: Sequence[int] = ()
     calibrations: Sequence[int] = ()
-    learnt: list[tuple[_Given, int, dict[Key, int]]] = field(default_factory=list)
+    learnt: list[tuple[Given, int, dict[Key, int]]] = field(default_factory=list)
 
     @property
     def offset_ms(self) -> int:
@@ -187,10 +187,8 @@ class Transaction:
 
     # --------------------------------------------------------------------------------------------- rows
 
-    async def learn(self, rows: Readings) -> None:
-        """Find or give out the ids of the names that these rows use."""
-        used = set(rows.ref)
-        refs = [ref if at in used else None for at, ref in enumerate(rows.refs)]
+    async def learn(self, refs: Sequence[SeriesRef | None]) -> None:
+        """Find or give out the ids of these names; None stands for one that no row uses."""
         self.series = await self._ids(SERIES, [(ref.name, ref.unit) if ref else NO_NAME for ref in refs])
         self.calibrations = await self._ids(
             CALIBRATIONS, [(ref.calibration,) if ref else NO_NAME for ref in refs]
@@ -229,7 +227,7 @@ class Transaction:
                 (last, self.edge),
             )
 
-    async def insert(self, rows: Rows) -> None:
+    async def insert(self, rows: Checked) -> None:
         """Write checked rows, all or none."""
         if isinstance(rows, Readings):
             data = pack.pack_readings(
@@ -237,17 +235,31 @@ class Transaction:
                 calibrations=self.calibrations,
             )  # fmt: skip
             await self._copy(COPY_READINGS, data)
+            if self.thinned and Ranges((seq, seq) for seq in rows.seq) & self.thinned:
+                await self.note_twice()
+        elif isinstance(rows, Summaries):
+            data = summaries.pack_summaries(
+                rows, edge=self.edge, log=self.log, series=self.series, calibrations=self.calibrations
+            )
+            await self._copy(COPY_SUMMARIES, data)
+            for source, named in rows.named().items():
+                where = {"edge": self.edge, "source": source, "log": self.log}
+                await self.connection.execute(NOTE_THINNED, {**where, "positions": named.to_multirange()})
         elif rows.stream == messages.EVENTS:
             await self._copy(
-                COPY_EVENTS, pack.pack_events(rows, edge=self.edge, log=self.log, offset_ms=self.offset_ms)
+                COPY_EVENTS, records.pack_events(rows, edge=self.edge, log=self.log, offset_ms=self.offset_ms)
             )
         elif rows.stream == messages.META:
-            newest = [(seq, *row) for seq, row in pack.newest_by_key(rows)]
+            newest = [(seq, *row) for seq, row in records.newest_by_key(rows)]
             columns = [list(column) for column in zip(*newest, strict=True)]
             await self.connection.execute(WRITE_META, (self.edge, self.log, self.offset_ms, *columns))
         else:
             columns = [list(column) for column in zip(*rows.rows, strict=True)]
             await self.connection.execute(WRITE_CHANNEL_DAYS, (self.edge, *columns))
+
+    async def note_twice(self) -> None:
+        """Some rows that the log wrote may be told twice: views have to look."""
+        await self.connection.execute(NOTE_TWICE, (self.edge, self.log))
 
     async def _copy(self, statement: str, data: bytes) -> None:
         async with self.connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
@@ -256,7 +268,7 @@ class Transaction:
                 self.meanwhile()
                 self.meanwhile = None
 
-    async def insert_what_goes(self, rows: Rows, raw: Rows) -> tuple[list[Refusal], Ranges]:
+    async def insert_what_goes(self, rows: Checked, raw: Rows) -> tuple[list[Refusal], Ranges]:
         """Write rows by halves, each behind a savepoint, until the bad ones are alone.
 
         Returns the refused ones, their payloads taken from `raw`, and those that stood in their table already
@@ -264,7 +276,7 @@ class Transaction:
         """
         refused: list[Refusal] = []
         there: list[int] = []
-        parts = [rows]
+        parts: list[Checked] = [rows]
         while parts:
             part = parts.pop()
             await self.connection.execute("SAVEPOINT part")
@@ -280,7 +292,7 @@ class Transaction:
                 elif error.sqlstate == postgres.UNIQUE_VIOLATION:
                     there.append(part.seq[0])
                 else:
-                    why = pack.harmless(f"{error.sqlstate}: {error.diag.message_primary}")
+                    why = harmless(f"{error.sqlstate}: {error.diag.message_primary}")
                     refused.append(Refusal(part.seq[0], why, raw.payload(raw.seq.index(part.seq[0]))))
             else:
                 await self.connection.execute("RELEASE SAVEPOINT part")
@@ -292,7 +304,7 @@ class Transaction:
         """Note what a batch said of its log; `clock` counts from now on."""
         self.clock = clock
         values = (
-            self.edge, self.log, pack.harmless(clock.state, 32), clock.offset_ms, clock.estimated,
+            self.edge, self.log, harmless(clock.state, 32), clock.offset_ms, clock.estimated,
             self.closed or closed, max(self.run, run),
         )  # fmt: skip
         async with self.connection.pipeline():
@@ -301,6 +313,28 @@ class Transaction:
                 await self.connection.execute(
                     "UPDATE edge SET newest_log = %s WHERE id = %s", (self.log, self.edge)
                 )
+
+    async def hear_logs(
+        self, clocks: Mapping[int, LogClock], *, run: int, closed: Collection[int] = ()
+    ) -> None:
+        """Note logs and their clocks; of each the first offset that is a sane one counts for ever."""
+        sane = {
+            log: clock.offset_ms is not None and abs(clock.offset_ms) <= OFFSET_MAX_MS
+            for log, clock in clocks.items()
+        }
+        columns = (
+            list(clocks),
+            [harmless(clock.state, 32) for clock in clocks.values()],
+            [clock.offset_ms if sane[log] else None for log, clock in clocks.items()],
+            [clock.estimated for clock in clocks.values()],
+            [log in closed for log in clocks],
+        )
+        await self.connection.execute(HEAR_LOGS, (self.edge, run, *columns))
+
+    async def offsets_of(self, logs: Collection[int]) -> dict[int, tuple[int, bool]]:
+        """Log -> (offset_ms, estimated) that count, for those that have one."""
+        found = await self.connection.execute(KNOWN_OFFSETS, (self.edge, list(logs)))
+        return {log: (offset_ms, estimated) for log, offset_ms, estimated in await found.fetchall()}
 
     async def write_entry(self, entry: Entry, *, log: int | None = None, stream: str | None = None) -> None:
         """Write a ledger row: this transaction's, or that of another log and stream of the same edge."""
@@ -317,9 +351,9 @@ class Transaction:
     async def write_gaps(self, holes: Sequence[Hole], fresh: Ranges) -> None:
         """Note why the positions in `fresh` are missing."""
         for hole in holes:
-            times = [pack.moment(ts_ms, self.offset_ms) for ts_ms in (hole.ts_min_ms, hole.ts_max_ms)]
+            times = [moment(ts_ms, self.offset_ms) for ts_ms in (hole.ts_min_ms, hole.ts_max_ms)]
             for first, last in fresh.within(hole.first, hole.last):
-                values = (self.edge, self.log, self.stream, first, last, pack.harmless(hole.reason), *times)
+                values = (self.edge, self.log, self.stream, first, last, harmless(hole.reason), *times)
                 await self.connection.execute(WRITE_GAP, values)
 
     async def write_dead(self, refused: Sequence[Refusal]) -> None:
@@ -375,7 +409,8 @@ def _transaction(
         asked_run=asked_run, log=log, stream=stream,
         clock=None if row is None else LogClock(state=row[0], offset_ms=row[1], estimated=row[2]),
         closed=False if row is None else row[3], run=0 if row is None else row[4],
-        entry=None if row is None or row[5] is None else entry_of(row[5:]),
+        thinned=EMPTY if row is None or row[5] is None else Ranges.parse(row[5]),
+        entry=None if row is None or row[6] is None else entry_of(row[6:]),
     )  # fmt: skip
 
 

@@ -9,18 +9,20 @@ again in other bytes, but decodes to the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sync.columns import pack_readings, unpack_readings
-from sync.fields import items, log_id, pack, parts_of, position, show, text, time_ms, unpack
+from sync.fields import items, log_id, pack, parts_of, position, show, text, time_ms, unpack, whole
 from sync.messages import (
     PAYLOAD_BYTES_MAX,
     POSITION_END,
     READINGS,
     RECORD_COLUMNS,
     ROWS_MAX,
+    SOURCES_MAX,
     STREAMS,
+    SUMMARIES,
     TALK_BYTES_MAX,
     VERSION,
     Ask,
@@ -55,6 +57,11 @@ def encode_batch(batch: Batch) -> bytes:
         message |= pack_readings(batch.rows)
     else:
         message["rows"] = list(batch.rows)
+    if batch.stream == SUMMARIES:
+        _check_sources(batch.sources, batch.rows)
+        message["sources"] = [
+            [log_id(log, "source"), *_pack_clock(clock)] for log, clock in batch.sources.items()
+        ]
     return pack(message, PAYLOAD_BYTES_MAX)
 
 
@@ -69,10 +76,12 @@ def decode_batch(payload: bytes, stream: str) -> Batch:
     holes = tuple(_unpack_hole(item) for item in items(message.get("holes", []), "holes"))
     rows = unpack_readings(message) if stream == READINGS else _unpack_records(message, stream)
     _check_fill(first, last, holes, len(rows))
+    sources = _unpack_sources(message.get("sources", [])) if stream == SUMMARIES else {}
+    _check_sources(sources, rows if stream == SUMMARIES else ())
     return Batch(
         stream=stream, log=log_id(message.get("log"), "log"), run=log_id(message.get("run"), "run"), first=first,
         last=last, begin=begin, head=head, closed=message.get("closed") is True,
-        clock=_unpack_clock(message.get("clock")), rows=rows, holes=holes,
+        clock=_unpack_clock(message.get("clock")), rows=rows, holes=holes, sources=sources,
     )  # fmt: skip
 
 
@@ -106,6 +115,26 @@ def _unpack_clock(item: Any) -> LogClock:
         state=text(state, "clock state"), estimated=estimated is True,
         offset_ms=None if offset is None else time_ms(offset, "clock offset"),
     )  # fmt: skip
+
+
+def _unpack_sources(value: Any) -> dict[int, LogClock]:
+    sources = {}
+    for item in items(value, "sources"):
+        log, *clock = parts_of(item, "source", 4)[:4]
+        sources[log_id(log, "source")] = _unpack_clock(clock)
+    return sources
+
+
+def _check_sources(sources: Mapping[int, LogClock], rows: ReadingRows | Sequence[Record]) -> None:
+    """A time is final before it leaves: the offset of every log that a row names is told, and known."""
+    if len(sources) > SOURCES_MAX:
+        raise WireError(f"names {len(sources)} source logs; at most {SOURCES_MAX} may go in one batch")
+    for log, clock in sources.items():
+        if clock.offset_ms is None:
+            raise WireError(f"comes from log {log} whose clock offset is not known yet")
+    for row in () if isinstance(rows, ReadingRows) else rows:
+        if type(row[0]) is not int or row[0] not in sources:
+            raise WireError(f"has a row of log {show(row[0])}, which is none of its sources")
 
 
 def _unpack_hole(item: Any) -> Hole:
@@ -168,7 +197,7 @@ def encode_held(held: Held) -> bytes:
                 for w in held.windows
             ],
             "offsets": [[log, *offset] for log, offset in held.offsets.items()],
-            "hold": held.hold,
+            "hold": held.hold, "born": held.born_ms, "speaks": held.speaks,
         },
         TALK_BYTES_MAX,
     )  # fmt: skip
@@ -189,6 +218,8 @@ def decode_held(payload: bytes) -> Held:
         now_ms=time_ms(message.get("now"), "now"),
         windows=tuple(_unpack_window(item) for item in items(message.get("windows", []), "windows")),
         offsets=offsets, hold={text(key, "stream"): text(why, "hold") for key, why in hold.items()},
+        born_ms=time_ms(message.get("born", 0), "born"),
+        speaks=whole(message.get("speaks", VERSION), "speaks", 1, 1 << 31),
     )  # fmt: skip
 
 

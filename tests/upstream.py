@@ -73,6 +73,45 @@ def records(stream: str, first: int, rows: Sequence[Record], *, log: int = LOG, 
     )  # fmt: skip
 
 
+def summary(
+    first: int,
+    last: int,
+    span_s: int,
+    *,
+    source: int = LOG,
+    series: SeriesRef = TANK,
+    step: int = 1,
+    **fields: Any,
+) -> Record:
+    """What stands for readings `first, first + step … last`; `fields` change single columns."""
+    values = [value_at(seq) for seq in range(first, last + 1, step)]
+    begin = ts_at(first) if span_s == 0 else ts_at(first) // (span_s * 1000) * span_s * 1000
+    row = {
+        "source": source, "first": first, "last": last, "n": len(values), "series": series.name,
+        "unit": series.unit, "ts_ms": begin, "span_s": span_s, "good": len(values), "min": min(values),
+        "mean": sum(values) / len(values), "max": max(values), "last_value": values[-1], "quality": 0,
+        "reason": None, "calibration": series.calibration or None, **fields,
+    }  # fmt: skip
+    return tuple(row[column] for column in messages.RECORD_COLUMNS[messages.SUMMARIES])
+
+
+def summaries(
+    first: int,
+    rows: Sequence[Record],
+    *,
+    sources: Mapping[int, LogClock] | None = None,
+    holes: Sequence[Hole] = (),
+    **header: Any,
+) -> Batch:
+    """A batch of summaries from position `first` on; the clocks of their sources are good unless told."""
+    last = first + len(rows) + sum(hole.last - hole.first + 1 for hole in holes) - 1
+    told = {"log": LOG, "run": LOG, "begin": 1, "head": last, "closed": False, "clock": SYNCED, **header}
+    return Batch(
+        stream=messages.SUMMARIES, first=first, last=last, rows=rows, holes=tuple(holes),
+        sources=dict.fromkeys([row[0] for row in rows], SYNCED) if sources is None else sources, **told,
+    )  # fmt: skip
+
+
 def hole(first: int, last: int, reason: str = "overflow") -> Hole:
     return Hole(
         first=first,
@@ -116,7 +155,9 @@ def run_sql(dsn: str, *statements: str) -> None:
 
 def stored_positions(dsn: str, edge: str = EDGE) -> list[int]:
     """Positions that stand in `reading`, with what is doubled shown twice."""
-    rows = fetch(dsn, "SELECT seq FROM v1_reading WHERE edge = %s ORDER BY log, seq", edge)
+    rows = fetch(
+        dsn, "SELECT seq FROM v1_reading WHERE edge = %s AND stream = 'readings' ORDER BY log, seq", edge
+    )
     return [row["seq"] for row in rows]
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
+from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 import click
 
-from edge.cli.support import Cli, Refused, json_option, pass_cli, print_json
+from edge.cli.support import Cli, Refused, json_option, now_ms, parse_when, pass_cli, print_json
 from edge.cli.table import Column, show
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from edge.config import UpstreamConfig
+    from sync.ingest import Ingest
 
 T = TypeVar("T")
 
@@ -34,6 +36,19 @@ BAD_BATCHES: Final = """
 """
 
 
+ORPHANED: Final = (
+    "\norphaned: the edge asks about this log no more; what is missing of it was on a card that is gone, or is in a"
+    " database that was set aside"
+)
+EDGES: Final = """
+    SELECT e.edge, e.asked_at AS asked, coalesce(sum(c.missing), 0)::int8 AS missing,
+        coalesce(sum(c.refused), 0)::int8 AS refused, coalesce(sum(c.gaps), 0)::int8 AS gaps,
+        coalesce(sum(c.lost), 0)::int8 AS lost, e.clone_seen_at AS clone_seen
+    FROM v1_edge e LEFT JOIN v1_completeness c ON c.edge = e.edge
+    GROUP BY e.edge, e.asked_at, e.clone_seen_at ORDER BY 1
+"""
+
+
 @click.group(
     invoke_without_command=True,
     epilog="""\b
@@ -41,7 +56,9 @@ Examples:
   tidewatt --config sink.toml sink
   tidewatt --config sink.toml sink ledger
   tidewatt --config sink.toml sink dead-letters --edge reef-1
+  tidewatt --config sink.toml sink status
   tidewatt --config sink.toml sink redrive
+  tidewatt --config sink.toml sink reopen --edge reef-1 --from 2026-03-01 --to 2026-03-02
 
 \b
 Before its first start: tidewatt db migrate --upstream postgresql://owner@host/database
@@ -111,6 +128,8 @@ def ledger(cli: Cli, edge: str | None, as_json: bool) -> None:
         columns += [Column(title=title, right=True) for title in numbers]
         cells = [[str(row[name]) for name in ("edge", "log", "stream", "state", *numbers)] for row in rows]
         show(columns, cells, empty="nothing was delivered yet")
+        if any(row["missing"] and row["state"] == "orphaned" for row in rows):
+            click.echo(ORPHANED)
     if any(row["missing"] for row in rows):
         raise click.exceptions.Exit(1)
 
@@ -118,6 +137,27 @@ def ledger(cli: Cli, edge: str | None, as_json: bool) -> None:
 async def _ledger(connection: AsyncConnection, *, edge: str | None) -> tuple[str, list[dict[str, Any]]]:
     found = await _rows(connection, "SELECT tidewatt_ledger() AS id", {})
     return found[0]["id"], await _rows(connection, COMPLETENESS, {"edge": edge})
+
+
+@sink.command()
+@json_option
+@pass_cli
+def status(cli: Cli, as_json: bool) -> None:
+    """Every edge: when it last asked, and what of it is missing, refused, given up or lost.  Needs no running sink."""
+    rows = _with_postgres(cli, lambda connection: _rows(connection, EDGES, {}))
+    if as_json:
+        print_json({"edges": [_plain(row) for row in rows]})
+        return
+    numbers = ("missing", "refused", "gaps", "lost")
+    columns = [Column(title="edge"), Column(title="asked")]
+    columns += [Column(title=title, right=True) for title in numbers]
+    columns.append(Column(title="clone seen"))
+    cells = [[_plain(row)[name] for name in ("edge", "asked", *numbers, "clone_seen")] for row in rows]
+    show(
+        columns,
+        [["" if cell is None else str(cell) for cell in row] for row in cells],
+        empty="no edge was heard of",
+    )
 
 
 @sink.command(name="dead-letters")
@@ -170,6 +210,59 @@ def redrive(cli: Cli, edge: str | None, as_json: bool) -> None:
 
 
 async def _redrive(config: UpstreamConfig, edge: str | None) -> tuple[int, int]:
+    async with _ingest(config) as ingest:
+        return await ingest.redrive(edge)
+
+
+@sink.command()
+@click.option("--edge", metavar="NAME", required=True, help="Of this edge.")
+@click.option(
+    "--stream",
+    default="readings",
+    show_default=True,
+    type=click.Choice(["readings", "summaries", "events"]),
+    help="Of this stream.",
+)
+@click.option(
+    "--from", "from_text", required=True, metavar="TIME", help="From then on: 2026-03-01, -2d; in UTC."
+)
+@click.option("--to", "to_text", default="now", show_default=True, metavar="TIME", help="Until then.")
+@json_option
+@pass_cli
+def reopen(cli: Cli, edge: str, stream: str, from_text: str, to_text: str, as_json: bool) -> None:
+    """Ask for rows again that were stored and are gone, say by a DELETE too many; what still stands stays.
+
+    The edge hears of it when it next asks (hourly, or when it connects), and sends what it still has.
+    """
+    now = now_ms()
+    from_ms, to_ms = _when("from", from_text, now), _when("to", to_text, now)
+    if from_ms >= to_ms:
+        raise click.BadParameter("is not before --to; swap them", param_hint="--from")
+    config = cli.upstream_config()
+    with _in_words():
+        count = anyio.run(partial(_reopen, config, edge, stream, from_ms, to_ms))
+    if as_json:
+        print_json({"edge": edge, "stream": stream, "reopened": count})
+    else:
+        click.echo(f"{count} of {stream} are asked for again" if count else "nothing is gone that was stored")
+
+
+def _when(name: str, text: str, now: int) -> int:
+    try:
+        return parse_when(text, now, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise click.BadParameter(str(error), param_hint=f"--{name}") from error
+
+
+async def _reopen(config: UpstreamConfig, edge: str, stream: str, from_ms: int, to_ms: int) -> int:
+    async with _ingest(config) as ingest:
+        return await ingest.reopen_between(edge, stream, from_ms, to_ms)
+
+
+# ---------------------------------------------------------------------------------------------- shared
+
+
+def _ingest(config: UpstreamConfig) -> AbstractAsyncContextManager[Ingest]:
     import structlog
 
     from edge import log
@@ -178,17 +271,13 @@ async def _redrive(config: UpstreamConfig, edge: str | None) -> tuple[int, int]:
 
     log.setup(config.log)
     settings = config.sink
-    async with Ingest.open(
+    return Ingest.open(
         settings.postgres.get_secret_value(),
         now_ms=SystemClock().now_ms,
         log=structlog.get_logger("sink"),
         months_behind=settings.months_behind,
         months_ahead=settings.months_ahead,
-    ) as ingest:
-        return await ingest.redrive(edge)
-
-
-# ---------------------------------------------------------------------------------------------- shared
+    )
 
 
 def _with_postgres(cli: Cli, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:

@@ -14,6 +14,7 @@ import pytest
 from sync import messages, wire
 from sync.ingest import Ingest
 from sync.messages import Batch, Held, LogClock, SeriesRef, Window
+from sync.postgres import UpstreamError
 from sync.ranges import EMPTY, Ranges
 from sync.rank import day_rank
 from sync.settlement import HELD_SPANS_MAX
@@ -31,6 +32,7 @@ from tests.upstream import (
     packed,
     readings,
     records,
+    run_sql,
     stored_positions,
     ts_at,
     value_at,
@@ -73,7 +75,7 @@ async def test_a_reading_arrives_as_it_was_written(ingest: Ingest, upstream: str
     assert window(held) == Window(log=LOG, stream=messages.READINGS, lo=1, hi=4, stored=Ranges([(1, 4)]))
     rows = fetch(upstream, "SELECT * FROM v1_reading ORDER BY seq")
     assert [
-        tuple(value for key, value in row.items() if key not in ("ts", "clock")) for row in rows
+        tuple(value for key, value in list(row.items())[:12] if key not in ("ts", "clock")) for row in rows
     ] == [
         (EDGE, "house.power", "W", value_at(1), "good", None, 0, "c-1a2b", LOG, 1),
         (EDGE, "tank.temperature", "°C", None, "bad", "no-value", 0, None, LOG, 2),
@@ -478,3 +480,25 @@ def _of(edge: str, query: str) -> str:
     table = query.split(" FROM ")[1].split()[0]
     name = "edge" if table.startswith("v1_") else "(SELECT name FROM edge WHERE id = ledger.edge)"
     return query.replace(" ORDER BY", f" WHERE {name} = '{edge}' ORDER BY")
+
+
+async def test_an_answer_says_since_when_postgres_runs(ingest: Ingest, upstream: str) -> None:
+    (held,) = await send(ingest, readings(1, 3))
+    (asked,) = await ingest.ask(EDGE, ask((LOG, messages.READINGS, 1, 3)))
+    born = "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000)::int8 AS ms"
+    assert held.born_ms == asked.born_ms == fetch(upstream, born)[0]["ms"]
+    assert held.speaks == asked.speaks == messages.VERSION
+
+
+async def test_reopening_spares_what_stands_and_other_logs(ingest: Ingest, upstream: str) -> None:
+    later = {"log": LATER_LOG, "run": LATER_LOG, "begin": 11}
+    await send(ingest, readings(1, 10), readings(11, 20, **later))  # type: ignore[arg-type]
+    run_sql(upstream, "DELETE FROM reading WHERE seq IN (4, 9, 14)")
+    assert await ingest.reopen(EDGE, messages.READINGS, LOG, 1, 8) == 1
+    assert await ingest.reopen(EDGE, messages.READINGS, 5, 1, 8) == 0
+    (held,) = await ingest.ask(EDGE, ask((LOG, messages.READINGS, 1, 10)))
+    assert window(held).stored == Ranges([(1, 3), (5, 10)])
+    assert completeness(upstream, log=LATER_LOG)["missing"] == 0
+    with pytest.raises(UpstreamError, match="never heard of an edge 'nobody'"):
+        await ingest.reopen("nobody", messages.READINGS, LOG, 1, 8)
+    assert fetch(upstream, "SELECT name FROM edge") == [{"name": EDGE}]

@@ -144,7 +144,7 @@ async def test_redrive_stores_what_was_refused_once_the_cause_is_gone(
 async def test_redrive_goes_on_beyond_what_stays_refused(
     open_ingest: OpenIngest, upstream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync.ingest.REDRIVE_ROWS_MAX", 4)
+    monkeypatch.setattr("sync.redrive.REDRIVE_ROWS_MAX", 4)
     async with open_ingest() as ingest:
         await send(ingest, readings(1, 20, ts=dict.fromkeys(range(1, 21), NOW_MS - 1000 * DAY_MS)))
         await send(ingest, readings(21, 23, ts=dict.fromkeys(range(21, 24), 0)))

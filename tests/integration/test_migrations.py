@@ -188,9 +188,9 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(
     before = schema(files[0])
     folder = tmp_path / "edge" / "core" / "versions"
     shutil.copytree(CORE.folder, folder)
-    (folder / "0002_broken.py").write_text(
-        '"""A step that breaks in the middle."""\n\nfrom alembic import op\n\nrevision: str = "0002"\n'
-        'down_revision: str | None = "0001"\n\n\ndef upgrade() -> None:\n'
+    (folder / "0003_broken.py").write_text(
+        '"""A step that breaks in the middle."""\n\nfrom alembic import op\n\nrevision: str = "0003"\n'
+        'down_revision: str | None = "0002"\n\n\ndef upgrade() -> None:\n'
         '    op.execute("CREATE TABLE half (id INTEGER)")\n    op.execute("INSERT INTO nowhere VALUES (1)")\n'
     )
     monkeypatch.setattr(modules, "FOLDER", tmp_path)
@@ -199,7 +199,7 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(
     with pytest.raises(MigrationError, match="nowhere"), at(files, CORE) as connection:
         runner.upgrade(CORE, connection, "here")
     assert schema(files[0]) == before
-    assert fetch(files[0], "SELECT version_num FROM alembic_version_core") == [("0001",)]
+    assert fetch(files[0], "SELECT version_num FROM alembic_version_core") == [("0002",)]
 
 
 def test_a_module_whose_folder_is_gone_does_not_stop_the_others(
@@ -332,11 +332,11 @@ def test_generate_writes_the_step_for_its_own_tables_only(
     monkeypatch.setattr(runner, "target", lambda _module: wanted)
     path = runner.generate(CORE, "notes")
     assert path is not None
-    assert path.name == "0002_notes.py"
+    assert path.name == "0003_notes.py"
     source = path.read_text()
     assert source.count("create_table") == 1
     assert source.count("drop_table") == 1
-    assert [revision.id for revision in revisions(CORE)] == ["0001", "0002"]
+    assert [revision.id for revision in revisions(CORE)] == ["0001", "0002", "0003"]
     files = (tmp_path / "tidewatt.db", tmp_path / "control.db")
     runner.migrate_edge(*files)
     assert fetch(files[0], "SELECT count(*) FROM extra") == [(0,)]

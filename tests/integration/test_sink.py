@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client as http_client
 import json
 import os
 import signal
@@ -28,9 +29,10 @@ from sync.messages import Batch, Held, Topics
 from sync.postgres import NotMigrated, UpstreamError
 from sync.ranges import Ranges
 from sync.sink import Sink, run_sink
-from tests.services import Mosquitto, Postgres
+from tests.services import Mosquitto, Postgres, free_port
 from tests.upstream import (
     EDGE,
+    LATER_LOG,
     LOG,
     NOW_MS,
     ask,
@@ -372,3 +374,120 @@ def test_ledger_dead_letters_and_redrive(sink_file: Path, upstream: str) -> None
     assert json.loads(tidewatt(sink_file, "redrive", "--json")[1]) == {"stored": 1, "refused": 0}
     assert tidewatt(sink_file, "redrive") == (0, "nothing to do: no row was refused\n")
     assert stored_positions(upstream) == list(range(1, 11))
+
+
+async def replace_card(upstream: str) -> None:
+    from sync.ingest import Ingest
+
+    async with Ingest.open(upstream, now_ms=lambda: NOW_MS, log=Lines()) as ingest:
+        await ingest.ask(EDGE, ask((LATER_LOG, messages.READINGS, 1, 5), run=LATER_LOG))
+
+
+def test_what_a_replaced_card_took_along_is_named(sink_file: Path, upstream: str) -> None:
+    anyio.run(fill, upstream)
+    assert "a card that is gone" not in tidewatt(sink_file, "ledger")[1]
+    anyio.run(replace_card, upstream)
+    code, output = tidewatt(sink_file, "ledger")
+    assert code == 1
+    assert "orphaned" in output
+    assert "a card that is gone" in output
+
+
+def test_status_tells_of_every_edge(sink_file: Path, upstream: str) -> None:
+    assert "no edge was heard of" in tidewatt(sink_file, "status")[1]
+    anyio.run(fill, upstream)
+    (edge,) = json.loads(tidewatt(sink_file, "status", "--json")[1])["edges"]
+    assert edge == {
+        "edge": EDGE, "asked": None, "missing": 2, "refused": 1, "gaps": 0, "lost": 0, "clone_seen": None,
+    }  # fmt: skip
+    assert EDGE in tidewatt(sink_file, "status")[1]
+
+
+async def send_again(upstream: str) -> None:
+    from sync.ingest import Ingest
+
+    async with Ingest.open(upstream, now_ms=lambda: NOW_MS, log=Lines()) as ingest:
+        held = await ingest.batch(EDGE, *packed(readings(1, 10, head=12, ts={5: 0})))
+    assert held is not None
+    assert held.windows[0].stored.count == 9
+
+
+def test_rows_that_were_deleted_are_asked_for_again(sink_file: Path, upstream: str) -> None:
+    def reopen(first: str, last: str) -> tuple[int, str]:
+        return tidewatt(sink_file, "reopen", "--edge", EDGE, "--from", first, "--to", last, "--json")
+
+    anyio.run(fill, upstream)
+    run_sql(upstream, "DELETE FROM reading WHERE seq IN (2, 3, 8)")
+    assert json.loads(reopen("2025-12-31", "2026-01-01T00:00:06Z")[1])["reopened"] == 2
+    assert json.loads(reopen("2025-12-31", "2026-01-01T00:00:06Z")[1])["reopened"] == 0
+    assert json.loads(tidewatt(sink_file, "status", "--json")[1])["edges"][0]["missing"] == 4
+    assert stored_positions(upstream) == [1, 4, 6, 7, 9, 10]
+    anyio.run(send_again, upstream)
+    assert stored_positions(upstream) == [1, 2, 3, 4, 6, 7, 9, 10]
+    told = {"edge": EDGE, "stream": "readings", "reopened": 1}
+    assert json.loads(reopen("2026-01-01T00:00:05Z", "now")[1]) == told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("--edge", "nobody", "--from", "2026-01-01", "--to", "2026-01-02"),
+            "never heard of an edge 'nobody'",
+        ),
+        (("--edge", EDGE, "--from", "2026-01-02", "--to", "2026-01-01"), "swap them"),
+        (("--edge", EDGE, "--from", "soon"), "is no time"),
+        (("--edge", EDGE, "--stream", "meta", "--from", "-1d"), "'meta' is not one of"),
+    ],
+)
+def test_reopen_says_what_is_wrong(sink_file: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = CliRunner().invoke(cli, ["--config", str(sink_file), "sink", "reopen", *arguments])
+    assert done.exit_code != 0
+    assert words in done.output + str(done.exception)
+
+
+def http(port: int, path: str) -> tuple[int, str]:
+    connection = http_client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+async def test_metrics_and_health_tell_how_it_is(mosquitto: Mosquitto, upstream: str) -> None:
+    port = free_port()
+
+    async def asked(path: str) -> tuple[int, str]:
+        return await anyio.to_thread.run_sync(http, port, path)
+
+    async with running(config(upstream, mosquitto.port, metrics_port=port)) as sink:
+        async with edge_at(mosquitto.port) as edge:
+            edge.send(readings(1, 10, ts={5: -(10**13)}))
+            edge.session.send(TOPICS.batch(messages.EVENTS), b"garbage")
+            await until(lambda: len(edge.answers) == 2 and sink.health().good)
+        code, text = await asked("/metrics")
+        assert code == 200
+        lines = [line.split() for line in text.splitlines() if line[0] != "#"]
+        shown = {name.removeprefix("tidewatt_sink_"): float(value) for name, value in lines}
+        assert {name: value for name, value in shown.items() if not name.startswith("commit_seconds_")} == {
+            "batches_total": 1, "rows_total": 9, "refused_total": 1, "known_total": 0, "asks_total": 0,
+            "bad_total": 1, "let_go_total": 0, "waiting": 0, "held_streams": 1, "broker_connected": 1,
+            "postgres_connected": 2,
+        }  # fmt: skip
+        assert shown["commit_seconds_count"] == 2
+        assert (await asked("/healthz"))[0] == 200
+        assert (await asked("/"))[0] == 404
+        mosquitto.kill()
+        await until(lambda: not sink.health().broker)
+        assert await asked("/healthz") == (503, '{"ok": false, "broker": false, "postgres": true}\n')
+        mosquitto.start()
+    with pytest.raises(OSError, match="refused"):
+        await asked("/healthz")
+
+
+async def test_a_metrics_port_that_is_taken_is_named(mosquitto: Mosquitto, upstream: str) -> None:
+    settings = config(upstream, mosquitto.port, metrics_port=mosquitto.port)
+    with pytest.raises(UpstreamError, match=r"set another \[sink\] metrics_port, or 0"):
+        await run_sink(settings, SystemClock(), anyio.Event(), Lines())

@@ -11,14 +11,31 @@ from sqlalchemy import MetaData
 
 from migrations.modules import UPSTREAM, Side, find, revisions
 from migrations.runner import downgrade, migrate_upstream, upgrade, upstream_connection
-from sync import tables
+from sync import messages, tables
 from sync.ingest import Ingest
 from sync.postgres import SCHEMA, NotMigrated, UpstreamError, UpstreamGone
 from tests.services import Postgres
-from tests.upstream import EDGE, NOW_MS, fetch, packed, readings, run_sql
+from tests.upstream import (
+    EDGE,
+    LOG,
+    NOW_MS,
+    ask,
+    fetch,
+    hole,
+    packed,
+    readings,
+    records,
+    run_sql,
+    stored_positions,
+    summaries,
+    summary,
+)
 
 METADATA = {"core": tables.core, "meters": tables.meters}
 THINGS = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE 'alembic%%'"
+CHANNEL_DAY = (
+    "6000000000", "E1", "2026-01-01", "h", "kWh", 30, "[1]", "A", None, None, None, None, None, 1,
+)  # fmt: skip
 FUNCTIONS = "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
 
 
@@ -96,22 +113,103 @@ def test_months_begin_in_utc_whatever_the_session_says(upstream: str) -> None:
 # ------------------------------------------------------------------------------------------------ roles
 
 
-@pytest.mark.anyio
-async def test_sink_role_can_do_the_sinks_work_and_no_more(upstream: str, postgres: Postgres) -> None:
+READ, ADD, CHANGE = "SELECT", "INSERT", "UPDATE"
+BOOKS = {READ, ADD, CHANGE}
+SINK_MAY: dict[str, set[str]] = {
+    "reading": {ADD},
+    "summary": {ADD},
+    "event": {ADD},
+    "gap": {ADD},
+    "channel_day": {ADD},
+    "series": {READ, ADD},
+    "calibration": {READ, ADD},
+    "edge": BOOKS,
+    "log": BOOKS,
+    "ledger": BOOKS,
+    "thinned": BOOKS,
+    "meta": BOOKS,
+    "dead_letter": BOOKS,
+    "bad_batch": BOOKS,
+    "v1_completeness": {READ},
+    "v1_gap": {READ},
+    "v1_dead_letter": {READ},
+    "v1_edge": {READ},
+    "alembic_version_core": {READ},
+    "alembic_version_meters": {READ},
+}
+NOTHING = (
+    "ledger_identity", "v1_reading", "v1_summary", "v1_event", "v1_series", "v1_meta", "v1_site", "v1_channel_day",
+    "v1_interval", "v1_meter",
+)  # fmt: skip
+RELATIONS = "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public'"
+RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+ATTEMPTS = {
+    READ: "SELECT FROM {0} LIMIT 1",
+    ADD: "INSERT INTO {0} DEFAULT VALUES",
+    CHANGE: "UPDATE {0} SET {1} = {1}",
+    "DELETE": "DELETE FROM {0}",
+    "TRUNCATE": "TRUNCATE {0}",
+    "DROP": "DROP TABLE {0}",
+    "ALTER": "ALTER TABLE {0} ADD x int",
+}
+
+
+def test_the_sinks_rights_are_these_on_every_table_and_view(upstream: str) -> None:
+    run_sql(upstream, "SELECT tidewatt_month('2026-03-01')")
+    may = "SELECT has_table_privilege('tidewatt_sink', %s, %s) AS so"
+    found = {
+        row["name"]: {right for right in RIGHTS if fetch(upstream, may, row["name"], right)[0]["so"]}
+        for row in fetch(upstream, RELATIONS)
+    }
+    assert found == {**SINK_MAY, **{name: set() for name in (*NOTHING, "reading_2026_03")}}
+
+
+def test_the_sink_is_refused_whatever_it_may_not(upstream: str, postgres: Postgres) -> None:
     dsn = login(upstream, postgres, "tidewatt_sink")
+    columns = {
+        row["table_name"]: row["column_name"]
+        for row in fetch(
+            upstream,
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'",
+        )
+    }
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for table in (*SINK_MAY, *NOTHING):
+            for right, attempt in ATTEMPTS.items():
+                if right not in SINK_MAY.get(table, ()) and (right == READ or not table.startswith("v1_")):
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        connection.execute(attempt.format(table, columns[table]).encode())
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("CREATE TABLE x (y int)")
+
+
+@pytest.mark.anyio
+async def test_sink_role_can_do_all_of_the_sinks_work(upstream: str, postgres: Postgres) -> None:
+    dsn = login(upstream, postgres, "tidewatt_sink")
+    sent = [
+        readings(1, 9, ts={5: 0}, holes=[hole(7, 8)]),
+        summaries(1, [summary(7, 8, 60)]),
+        records(messages.EVENTS, 1, [(NOW_MS, "started", "edge", "info", "{}")]),
+        records(messages.META, 1, [(NOW_MS, "device", "tank", "{}")]),
+        records(messages.META, 2, [(NOW_MS, "device", "tank", None)]),
+        records(messages.CHANNEL_DAYS, 1, [CHANNEL_DAY]),
+    ]
     async with Ingest.open(dsn, now_ms=lambda: NOW_MS, log=structlog.get_logger()) as ingest:
-        held = await ingest.batch(EDGE, *packed(readings(1, 3)))
-        assert held is not None
+        for batch in (*sent, *sent):
+            held = await ingest.batch(EDGE, *packed(batch))
+            assert held is not None
+            assert not held.hold
         assert await ingest.batch(EDGE, "readings", b"garbage") is not None
-        assert await ingest.redrive() == (0, 0)
-    for forbidden in (
-        "DROP TABLE reading",
-        "DELETE FROM reading",
-        "DELETE FROM ledger",
-        "CREATE TABLE x (y int)",
-    ):
-        with psycopg.connect(dsn) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute(forbidden.encode())
+        assert len(await ingest.ask(EDGE, ask((LOG, "readings", 1, 9)))) == 1
+        assert await ingest.redrive() == (0, 1)
+        run_sql(upstream, "DELETE FROM reading WHERE seq = 3")
+        assert await ingest.reopen(EDGE, "readings", LOG, 1, 9) == 1
+        await ingest.batch(EDGE, *packed(readings(1, 9, ts={5: 0}, holes=[hole(7, 8)])))
+    async with Ingest.open(
+        dsn, now_ms=lambda: NOW_MS, log=structlog.get_logger(), months_behind=1200
+    ) as ingest:
+        assert await ingest.redrive() == (1, 0)
+    assert stored_positions(upstream) == [1, 2, 3, 4, 5, 6, 9]
 
 
 def test_reader_role_sees_the_views_and_nothing_else(upstream: str, postgres: Postgres) -> None:
@@ -128,8 +226,22 @@ def test_reader_role_sees_the_views_and_nothing_else(upstream: str, postgres: Po
     } <= set(views)
     for view in views:
         assert fetch(dsn, f"SELECT * FROM {view}") == []
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        fetch(dsn, "SELECT * FROM reading")
+    for forbidden in ("reading", "summary", "ledger"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            fetch(dsn, f"SELECT * FROM {forbidden}")
+
+
+@pytest.mark.anyio
+async def test_reader_role_is_shown_what_is_told_twice_once(upstream: str, postgres: Postgres) -> None:
+    async with Ingest.open(upstream, now_ms=lambda: NOW_MS, log=structlog.get_logger()) as ingest:
+        await ingest.batch(EDGE, *packed(readings(1, 9)))
+        for first, last in ((1, 8), (2, 5)):
+            await ingest.batch(EDGE, *packed(summaries(first, [summary(first, last, 60)])))
+    dsn = login(upstream, postgres, "tidewatt_reader")
+    assert fetch(dsn, "SELECT seq, n FROM v1_reading ORDER BY ts, seq") == [
+        {"seq": 1, "n": 8},
+        {"seq": 9, "n": 1},
+    ]
 
 
 @pytest.mark.anyio

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync import pack
+from sync import months, pack, storable
 from sync.messages import SeriesRef
-from sync.pack import Policy, Readings
+from sync.months import Policy
+from sync.pack import Readings
 
 REFS = [SeriesRef(name="a", unit="°C"), SeriesRef(name="b", unit="", calibration="c1")]
 NOW_MS = 1_767_225_600_000
@@ -104,7 +105,7 @@ def rows_at(*ts_ms: int) -> Readings:
 
 def test_policy_takes_whole_months_and_nothing_beyond_them() -> None:
     first, after = POLICY.bounds_ms
-    assert (pack.month_of(first), pack.month_of(after)) == ((2025, 11), (2026, 3))
+    assert (months.month_of(first), months.month_of(after)) == ((2025, 11), (2026, 3))
     assert POLICY.months() == [(2025, 11), (2025, 12), (2026, 1), (2026, 2)]
     assert pack.misfits(rows_at(first, after - 1), 0, POLICY) == {}
     assert set(pack.misfits(rows_at(first - 1, NOW_MS, after), 0, POLICY)) == {0, 2}
@@ -128,9 +129,9 @@ def test_months_of_rows_far_apart_are_only_those_that_are_touched() -> None:
     [(5, "not text"), ("a\0b", "NUL"), ("a\ud800", "surrogate"), ("x" * 401, "longer")],
 )
 def test_text_that_postgres_cannot_hold_is_told(value: object, reason: str) -> None:
-    with pytest.raises(pack.Unstorable, match=reason):
-        pack.storable(value, "name")
+    with pytest.raises(storable.Unstorable, match=reason):
+        storable.storable(value, "name")
 
 
 def test_remarks_are_made_storable() -> None:
-    assert pack.harmless("a\0\ud800" + "b" * 999, 5) == "a�?bb"
+    assert storable.harmless("a\0\ud800" + "b" * 999, 5) == "a�?bb"

@@ -17,13 +17,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sync import messages
+from sync import fields, messages
 from sync.messages import (
     CHANNEL_DAYS,
     EVENTS,
     META,
     READINGS,
+    SOURCES_MAX,
     STREAMS,
+    SUMMARIES,
     Ask,
     AskLog,
     Batch,
@@ -118,9 +120,15 @@ def batches(draw: st.DrawFn) -> Batch:
         row = st.tuples(*map(field_of, messages.RECORD_COLUMNS[stream]))
         rows = draw(st.lists(row, min_size=size, max_size=size))
     last = first + len(filled) - 1
+    sources = {}
+    if stream == SUMMARIES and not isinstance(rows, ReadingRows):
+        known = CLOCKS.filter(lambda clock: clock.offset_ms is not None)
+        sources = draw(st.dictionaries(LOGS, known, min_size=1, max_size=3))
+        rows = [(draw(st.sampled_from(sorted(sources))), *row[1:]) for row in rows]
     return Batch(
         stream=stream, log=draw(LOGS), run=draw(LOGS), first=first, last=last, begin=draw(st.integers(1, first)),
         head=last + draw(st.integers(0, 9)), closed=draw(st.booleans()), clock=draw(CLOCKS), rows=rows, holes=holes,
+        sources=sources,
     )  # fmt: skip
 
 
@@ -206,6 +214,39 @@ def events(rows: int, holes: tuple[Hole, ...] = ()) -> Batch:
     )  # fmt: skip
 
 
+def summaries(source: object, clock: LogClock = LogClock(state="synced")) -> Batch:  # noqa: B008 - frozen
+    """A batch with one row that stands for readings of `source`; LOG is the only source that it tells of."""
+    row = (source, 1, 60, 60, "tank", "°C", 1, 60, 60, 1.0, 2.0, 3.0, 2.5, 0, None, None)
+    return replace(events(1), stream=SUMMARIES, rows=[row], sources={LOG: clock})
+
+
+def test_a_summary_comes_with_the_clocks_of_its_source_logs() -> None:
+    batch = summaries(LOG, LogClock(state="unknown", offset_ms=-5, estimated=True))
+    assert decode_batch(encode_batch(batch), SUMMARIES) == batch
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        None, "all", [[LOG]], [[LOG - 1, "synced", 0, False]], [[LOG, "synced", None, False]],
+        [["1", "synced", 0, False]],
+        [[at, "synced", 0, False] for at in range(LOG, LOG + SOURCES_MAX + 1)],
+    ],
+)  # fmt: skip
+def test_a_summary_without_the_clock_of_its_source_is_refused(sources: object) -> None:
+    message = fields.unpack(encode_batch(summaries(LOG)), messages.PAYLOAD_BYTES_MAX)
+    message = (
+        {**message, "sources": sources} if sources else {k: message[k] for k in message if k != "sources"}
+    )
+    with pytest.raises(WireError):
+        decode_batch(json.dumps(message).encode(), SUMMARIES)
+
+
+def test_an_answer_of_an_old_sink_says_nothing_of_what_it_did_not_know() -> None:
+    held = decode_held(b'{"v":1,"ledger":"tw1-a","newest":0,"now":5}')
+    assert held == Held(ledger="tw1-a", newest=0, now_ms=5, born_ms=0, speaks=1)
+
+
 def test_a_hole_of_a_billion_rows_is_a_small_message() -> None:
     batch = events(0, (Hole(first=1, last=10**9, reason="overflow", n=10**9),))
     payload = encode_batch(batch)
@@ -250,6 +291,8 @@ HELDS = st.builds(
     ).map(tuple),
     offsets=st.dictionaries(LOGS, st.tuples(TIMES, st.booleans()), max_size=3),
     hold=st.dictionaries(TEXT, TEXT, max_size=3),
+    born_ms=TIMES,
+    speaks=st.integers(1, 9),
 )
 
 
@@ -295,6 +338,10 @@ def test_a_value_that_is_no_number_is_not_sent(value: float, decimals: int | Non
         replace(events(1), last=2, head=2, holes=(Hole(first=2, last=2, reason="x", n=9),)),
         events(messages.ROWS_MAX + 1),
         replace(events(1), rows=[(1, "k", "s", "info", "x" * messages.PAYLOAD_BYTES_MAX)]),
+        summaries(LOG - 1),
+        summaries("one"),
+        summaries(LOG, LogClock(state="unknown", offset_ms=None)),
+        replace(summaries(LOG), sources=dict.fromkeys(range(1, SOURCES_MAX + 2), LogClock(state="synced"))),
         readings(ReadingRows(refs=[], ref=[0], ts_ms=[1], value=[1.0])),
         readings(ReadingRows(refs=[SeriesRef(name="a", unit="")], ref=[-1], ts_ms=[1], value=[1.0])),
         readings(ReadingRows(refs=[SeriesRef(name="a", unit="")], ref=[0], ts_ms=[1 << 60], value=[1.0])),
