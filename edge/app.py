@@ -15,23 +15,28 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from edge.clock import Clock
 from edge.config import Config
 from edge.control.loop import DEVICE
+from edge.control.queries import last_changes
 from edge.ground import Ground
 from edge.local import LocalRefused
 from edge.mistakes import ConfigInvalid
 from edge.status import Site
 from edge.store.blocks import BlockBuilder
+from edge.store.budget import Budget
 from edge.store.check import quick_check
-from edge.store.database import Store, StoreError, set_aside_if_corrupt
+from edge.store.database import Store, StoreError
+from edge.store.heal import heal
 from edge.store.recorder import Recorder
 from edge.store.retention import Retention
 from edge.supervisor import Backoff
@@ -89,16 +94,26 @@ class App:
         start("recorder", self.recorder.run)
         start("events", self.events.run)
         start("status", self.site.refresh)
-        start("blocks", BlockBuilder(self.store, self.clock).run)
+        builder = BlockBuilder(self.store, self.clock)
+        start("blocks", builder.run)
         retention = Retention(
             self.store, self.config.store, self.clock, settled=self._may_go, recorder=self.recorder
         )
         start("retention", retention.run)
+        budget = Budget(
+            self.store, self.config.store, self.clock, settled=self._may_go, in_flight=self._in_flight,
+            give_up=self.outbox.give_up, shrink=retention.shrink, put_event=self.events.put,
+            problems=self.problems, press=self._press,
+        )  # fmt: skip
+        self.site.budget = budget
+        self.recorder.before_flush.append(budget.enforce)
+        builder.before_write.append(budget.make_room)
+        start("budget", budget.run)
         start("uplink", self._uplink)
         start("web", self._web)
-        if self.store.unclean:
-            start("check", self._check)
+        start("check", self._check)
         start("inventory", self._record_inventory)
+        start("journal", self._recall_changes)
         self._know_calibrations()
         self.events.put("started", self.config.site.name, "info", {"version": VERSION})
         gc.collect()
@@ -111,8 +126,26 @@ class App:
         head = self.store.heads.get(stream, 0)
         return Ranges(((1, head),)) if head else EMPTY
 
+    def _in_flight(self, stream: str) -> Ranges:
+        return EMPTY if self.publisher is None else self.publisher.in_flight(stream)
+
+    def _press(self, factor: int) -> None:
+        """Nothing more may leave the disk: what can come again is kept more rarely."""
+        self.recorder.tighten(factor)
+        self.events.tighten(factor)
+
     async def _check(self) -> None:
+        if self.store.unclean and await quick_check(self.store, self.problems, self.events.put):
+            return
+        await self.store.damage.wait()
         await quick_check(self.store, self.problems, self.events.put)
+
+    async def _recall_changes(self) -> None:
+        """What outputs did before the start, for `why` and the page."""
+        names = [output.name for output in self.config.outputs]
+        ask = partial(last_changes, self.config.store.database, names)
+        for name, changes in (await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)).items():
+            self.ground.control.loop.journal.recall(name, changes)
 
     async def _uplink(self) -> None:
         config = self.config.uplink
@@ -186,7 +219,7 @@ class App:
         """Stop polling until the next start, commit, and wait until all is delivered.  Raises LocalRefused."""
         publisher = self.delivering()
         await self.ground.stop_loop("polling")
-        await self.recorder.flush()
+        await self.recorder.flush(last=True)
         await self.events.flush()
         with anyio.move_on_after(timeout_s):
             while self.outbox.backlog():
@@ -202,9 +235,10 @@ class App:
 
     async def close(self) -> None:
         """After the loops have ended: commit what was read, and what is known to be delivered."""
+        self.events.tell_capped(at_once=True)
         self.events.put("stopped", self.config.site.name)
         try:
-            await self.recorder.flush()
+            await self.recorder.flush(last=True)
             await self.events.flush()
             async with self.store.write() as tx:
                 await self.outbox.save(tx, self.clock.monotonic_s(), at_once=True)
@@ -224,22 +258,18 @@ def _series_of(config: Config, series: set[str]) -> set[str]:
 async def opened(ground: Ground) -> AsyncIterator[App]:
     """The database opened, and nothing that needs it running yet.  Raises StoreError, MigrationError."""
     config, clock, problems = ground.config, ground.clock, ground.problems
-    aside = set_aside_if_corrupt(Path(config.store.path), clock.now_ms())
+    healed = await heal(config.store.database, clock.now_ms())
     await ensure_migrated(config.store.database, config.store.control_database)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(Store.open(config.store, clock))
-        if store.last_commit_ms is not None:
-            clock.not_before(store.last_commit_ms)
+        if (past_ms := await store.known_past_ms()) is not None:
+            clock.not_before(past_ms)
         app = App(ground, store)
         await app.outbox.load()
-        if aside is not None:
-            logger.error("the database could not be read and was set aside", aside=str(aside))
-            app.events.put("store-set-aside", str(aside), "alarm")
-            problems.set(
-                "store.aside",
-                f"the database could not be read; it was kept as {aside} and a new one begun",
-                severity="alarm",
-            )
+        if healed is not None:
+            logger.error(healed.text)
+            app.events.put(healed.kind, str(healed.aside or config.store.database), "alarm", healed.body)
+            problems.set("store.aside", healed.text, severity="alarm")
         yield app
 
 

@@ -21,6 +21,8 @@ TIMESYNC_FLAG: Final = Path("/run/systemd/timesync/synchronized")
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 RTC: Final = Path("/sys/class/rtc/rtc0/hctosys")
 RTC_BEHIND_MAX_MS: Final = 1000
+EARLIEST_MS: Final = 1_767_225_600_000
+"""2026: this program is not older.  A clock before it stopped, or never ran."""
 TIME_ERROR: Final = 5
 STA_UNSYNC: Final = 0x0040
 
@@ -91,15 +93,19 @@ class SystemClock:
         self.boot_id = BOOT_ID.read_text().strip() if BOOT_ID.exists() else "unknown"
         self.trusted_since: tuple[int, float] | None = None
         self._state = ClockState.UNKNOWN
-        self._guess: tuple[int, float] = (time.time_ns() // 1_000_000, self.monotonic_s())
+        self._guess: tuple[int, float] = (max(self._wall_ms(), EARLIEST_MS), self.monotonic_s())
         self.check()
 
     def monotonic_s(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    def _wall_ms(self) -> int:
+        """The system's clock, whatever it is worth."""
+        return time.time_ns() // 1_000_000
+
     def now_ms(self) -> int:
         if self._state.trusted:
-            return time.time_ns() // 1_000_000
+            return self._wall_ms()
         wall_ms, monotonic_s = self._guess
         return wall_ms + round((self.monotonic_s() - monotonic_s) * 1000)
 
@@ -124,14 +130,25 @@ class SystemClock:
         self._guess = (past_ms, self.monotonic_s())
 
     def _look(self) -> ClockState:
-        if TIMESYNC_FLAG.exists() or _kernel_synced():
+        if self._is_synced():
             return ClockState.SYNCED
         if self._state.trusted:
             return ClockState.HOLDOVER
         wall_ms, monotonic_s = self._guess
         guess_ms = wall_ms + round((self.monotonic_s() - monotonic_s) * 1000)
-        rtc_holds = _has_rtc() and time.time_ns() // 1_000_000 >= guess_ms - RTC_BEHIND_MAX_MS
+        rtc_holds = self._has_rtc() and self._wall_ms() >= guess_ms - RTC_BEHIND_MAX_MS
         return ClockState.HOLDOVER if rtc_holds else ClockState.UNKNOWN
+
+    def _is_synced(self) -> bool:
+        """Whether network time disciplines it."""
+        return TIMESYNC_FLAG.exists() or _kernel_synced()
+
+    def _has_rtc(self) -> bool:
+        """Whether a real-time clock set it when the machine started."""
+        try:
+            return RTC.read_text().strip() == "1"
+        except OSError:
+            return False
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
@@ -141,13 +158,6 @@ def iso_utc(ms: int) -> str:
     """UTC milliseconds as ISO 8601 with milliseconds and `Z`."""
     moment = datetime.fromtimestamp(ms // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
-
-
-def _has_rtc() -> bool:
-    try:
-        return RTC.read_text().strip() == "1"
-    except OSError:
-        return False
 
 
 class FakeClock:

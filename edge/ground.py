@@ -71,7 +71,7 @@ class Ground:
         self.clock = clock
         self.problems = Problems()
         self.image = Image()
-        self.events = EventQueue(None, clock)
+        self.events = EventQueue(None, clock, hour_max=config.store.events_hour_max)
         self.poller = Poller(
             config.devices, self.image, self.record, clock, self.events.put, poll=config.poll
         )
@@ -166,14 +166,16 @@ class Ground:
             before = self.clock.state()
             state = self.clock.check()
             now_ms, now_s = self.clock.now_ms(), self.clock.monotonic_s()
+            if state.trusted and self.app is not None:
+                await fix_offsets(self.app.store, self.clock, now_ms)  # those of earlier boots as well
             if state.trusted and not before.trusted:
                 if self.app is not None:
-                    await fix_offsets(self.app.store, self.clock, now_ms)
                     self.app.store.end_log()
                 self.events.put("clock-trusted", state.value, "info", {"before": before.value})
             elif state is not before:
                 self.events.put("clock-state", state.value, "info", {"before": before.value})
-            elif abs(step := now_ms - last_ms - round((now_s - last_s) * 1000)) > CLOCK_STEP_MS:
+            step = now_ms - last_ms - round((now_s - last_s) * 1000)
+            if before.trusted and abs(step) > CLOCK_STEP_MS:
                 self.events.put("clock-stepped", state.value, "warning", {"step_ms": step})
             last_ms, last_s = now_ms, now_s
 

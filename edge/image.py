@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from drivers.base import Quality
+from drivers.base import Kind, Quality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,8 @@ class Reading:
     monotonic_s  when it came, for its age
     value        in `unit`; None where there is none (then quality is BAD)
     reason       a short word when the quality is not good
-    span_s       0 for an instant, else the length of the interval that ends at `ts_ms`
+    span_s       0 for an instant, else the length of the interval that begins at `ts_ms`
+    kind         the class of its point
     calibration  content-addressed id of the calibration that made the value, "" for none
     """
 
@@ -35,6 +36,7 @@ class Reading:
     reason: str = ""
     span_s: int = 0
     calibration: str = ""
+    kind: Kind = Kind.SAMPLE
 
 
 Snapshot = Mapping[str, Reading]

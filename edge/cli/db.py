@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli.support import Cli, Refused, json_option, pass_cli, print_json
+from edge.cli.support import Cli, Refused, json_option, now_ms, pass_cli, print_json
 from edge.cli.table import Column, show
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ def generate(module: str, message: str, upstream: str) -> None:
 @pass_cli
 def backup(cli: Cli, folder: Path) -> None:
     """Copy the edge's databases into FOLDER, also while the daemon runs."""
+    from edge.store.backup import copy
+
     store = cli.config().store
     folder.mkdir(parents=True, exist_ok=True)
     sources = [path for path in (store.database, store.control_database) if path.exists()]
@@ -143,27 +146,74 @@ def backup(cli: Cli, folder: Path) -> None:
         click.echo(f"{target}  {target.stat().st_size:,} bytes")
 
 
-def copy(source: Path, target: Path) -> None:
-    """A sound copy of a SQLite file that may be in use.  Raises OSError, sqlite3.Error."""
-    if target.exists():
-        raise FileExistsError("it exists already; name another folder")
-    part = target.with_name(f"{target.name}.part")
-    part.unlink(missing_ok=True)
+@db.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@json_option
+@pass_cli
+def restore(cli: Cli, folder: Path, as_json: bool) -> None:
+    """Put the copies in FOLDER in the place of the edge's databases.
+
+    FOLDER is what `tidewatt db backup` wrote.  The daemon has to be stopped.  The files of today are kept beside the
+    new ones.  Upstream keeps what it holds: the next start begins a log of its own, and sends what upstream lacks.
+    Control does not believe an old memory: where there is dosing, it waits until somebody confirms it.
+    """
+    store = cli.config().store
+    targets = [path for path in (store.database, store.control_database) if (folder / path.name).is_file()]
+    if not targets:
+        raise Refused(f"there is no {store.database.name} in {folder}; name a folder of `tidewatt db backup`")
+    _refuse_foreign(folder, store.database.name, store.control_database.name)
+    with _nobody_works_on(store.database, store.control_database):
+        aside = _put_back(folder, targets)
+    if as_json:
+        print_json({"restored": [str(path) for path in targets], "aside": [str(path) for path in aside]})
+        return
+    for path in targets:
+        click.echo(f"{path}  restored")
+    for path in aside:
+        click.echo(f"{path}  what stood there before")
+    click.echo("now start the daemon: systemctl start tidewatt-edge")
+    if store.control_database in targets:
+        click.echo("where there is dosing, it waits: look at the outputs, then tidewatt outputs confirm NAME")
+
+
+def _refuse_foreign(folder: Path, database: str, control_database: str) -> None:
+    """Nothing is put in place that this version could not open.  Raises Refused."""
+    from migrations.modules import MigrationError
+    from migrations.state import needs_migration
+
     try:
-        with (
-            closing(sqlite3.connect(source, timeout=30)) as reading,
-            closing(sqlite3.connect(part)) as writing,
-        ):
-            reading.execute("PRAGMA query_only = ON")
-            reading.backup(writing)
-            writing.execute("PRAGMA journal_mode = DELETE")
-            (found,) = writing.execute("PRAGMA quick_check(1)").fetchone()
-            if found != "ok":
-                raise sqlite3.DatabaseError(f"the copy is not sound ({found})")
-        part.rename(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        needs_migration(folder / database, folder / control_database)
+    except MigrationError as error:
+        raise Refused(f"{folder} is not put back: {error}") from None
+
+
+@contextmanager
+def _nobody_works_on(database: Path, control_database: Path) -> Iterator[None]:
+    """Holds both locks.  Raises Refused, StoreLocked."""
+    from edge.control.memory import lock
+    from edge.store.backup import give
+    from edge.store.database import lock_file
+
+    with ExitStack() as stack:
+        stack.callback(os.close, lock_file(database))
+        try:
+            descriptor = lock(control_database)
+        except BlockingIOError:
+            raise Refused(f"{control_database}: a daemon drives the outputs by it; stop that first") from None
+        if descriptor is not None:
+            stack.callback(os.close, descriptor)
+        for path in (database, control_database):
+            give(Path(f"{path}.lock"), like=path.parent)
+        yield
+
+
+def _put_back(folder: Path, targets: Sequence[Path]) -> list[Path]:
+    from edge.store.backup import put_back
+
+    try:
+        return put_back(folder, targets, now_ms())
+    except (OSError, sqlite3.Error) as error:
+        raise Refused(f"{folder} was not put back: {error}") from None
 
 
 def _states(cli: Cli, upstream: str) -> Sequence[ModuleState]:

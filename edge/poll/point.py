@@ -102,6 +102,7 @@ class PointFlow:
             reason=reason,
             span_s=span_s,
             calibration=self.calibration.id if value is not None else "",
+            kind=self._point.kind,
         )
 
 

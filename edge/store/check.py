@@ -11,6 +11,7 @@ import anyio
 import structlog
 
 from edge.store.database import Store
+from edge.store.rebuild import mark_of
 from edge.supervisor import Problems
 
 PROBLEM: Final = "store.damaged"
@@ -35,7 +36,8 @@ PutEvent = Callable[[str, str, str, dict[str, Any]], None]
 async def quick_check(store: Store, problems: Problems, put_event: PutEvent) -> list[str]:
     """SQLite's `quick_check` of the open database; returns its faults, none when it is sound.
 
-    A damaged one is an alarm and an event; the daemon goes on with it, for part of it can still be used.
+    A damaged one is an alarm and an event; the daemon goes on with it, for part of it can still be used, and the next
+    start makes it anew (heal.py).
     """
     command = [sys.executable, "-I", "-S", "-c", SCRIPT, str(store.path)]
     done = await anyio.run_process(command, check=False, stdin=subprocess.DEVNULL)
@@ -49,11 +51,12 @@ async def quick_check(store: Store, problems: Problems, put_event: PutEvent) -> 
         problems.clear(PROBLEM)
         return []
     logger.error("the database is damaged", path=str(store.path), faults=faults)
+    mark_of(store.path).touch()
     put_event("store-damaged", str(store.path), "alarm", {"faults": faults})
     problems.set(
         PROBLEM,
-        f"the database {store.path} is damaged ({faults[0]}); when its records are delivered, stop the daemon"
-        " and move the file away, or put a backup in its place",
+        f"the database {store.path} is damaged ({faults[0]}); restart the daemon, which then makes it anew out of what"
+        " can be read, and look at the card",
         severity="alarm",
     )
     return faults

@@ -65,8 +65,17 @@ def stats(samples: Sequence[Sample]) -> Stats:
     if not values:
         return Stats(n=0, min=None, max=None, mean=None, last=None)
     low, high = min(values), max(values)
-    mean = min(max(math.fsum(value / len(values) for value in values), low), high)
+    mean = mean_within([value / len(values) for value in values], low, high)
     return Stats(n=len(values), min=low, max=high, mean=mean, last=values[-1])
+
+
+def mean_within(parts: Sequence[float], low: float, high: float) -> float:
+    """The sum of a mean's parts, between the least and the greatest value even where it is rounded or overflows."""
+    try:
+        total = math.fsum(parts)
+    except OverflowError:
+        total = 2 * math.fsum(part / 2 for part in parts)
+    return min(max(total, low), high)
 
 
 # ----------------------------------------------------------------------------------------------- codec
@@ -81,15 +90,15 @@ def stats(samples: Sequence[Sample]) -> Stats:
 def encode(samples: Sequence[Sample]) -> bytes:
     """Pack samples in their order.  Their values must be finite."""
     times = [sample.ts_ms for sample in samples]
-    deltas = _fit([later - earlier for earlier, later in pairwise(times)])
+    deltas = fit([later - earlier for earlier, later in pairwise(times)])
     holes = [[at, n] for at, n in _runs_of_none(samples)]
-    value_code, decimals, values = _encode_values(_filled(samples))
+    value_code, decimals, values = encode_values(_filled(samples))
     runs = [[sum(1 for _ in group), *traits] for traits, group in groupby(samples, key=_traits)]
     head = json.dumps(
         [len(times), times[0] if times else 0, deltas.typecode, value_code, decimals, holes, runs],
         separators=(",", ":"),
     ).encode()
-    body = struct.pack("<I", len(head)) + head + _little(deltas) + values
+    body = struct.pack("<I", len(head)) + head + little(deltas) + values
     return bytes([FORMAT]) + zlib.compress(body, 9)
 
 
@@ -117,11 +126,11 @@ def _decode(body: bytes) -> list[Sample]:
     (length,) = struct.unpack_from("<I", body)
     n, t0, time_code, value_code, decimals, holes, runs = json.loads(body[4 : 4 + length])
     at = 4 + length
-    deltas, at = _take(body, at, time_code, max(0, n - 1))
-    raw, at = _take(body, at, value_code, n)
+    deltas, at = take(body, at, time_code, max(0, n - 1))
+    raw, at = take(body, at, value_code, n)
     if at != len(body):
         raise BlockError("block has bytes left over")
-    values: list[float | None] = list(raw if decimals < 0 else _unscale(raw, decimals))
+    values: list[float | None] = list(raw if decimals < 0 else unscale(raw, decimals))
     for first, count in holes:
         values[first : first + count] = [None] * count
     traits = [tuple(run[1:]) for run in runs for _ in range(run[0])]
@@ -157,7 +166,7 @@ def _filled(samples: Sequence[Sample]) -> array[float]:
     return values
 
 
-def _encode_values(values: array[float]) -> tuple[str, int, bytes]:
+def encode_values(values: array[float]) -> tuple[str, int, bytes]:
     """(array code, decimals or -1, bytes)."""
     if not all(map(math.isfinite, values)):
         raise BlockError("a value is not finite")
@@ -167,19 +176,20 @@ def _encode_values(values: array[float]) -> tuple[str, int, bytes]:
             break
         scaled = [round(value * scale) for value in values]
         if array("d", [number / scale for number in scaled]).tobytes() == values.tobytes():
-            fitted = _fit([b - a for a, b in pairwise([0, *scaled])])
-            return fitted.typecode, decimals, _little(fitted)
-    return "d", -1, _little(values)
+            fitted = fit([b - a for a, b in pairwise([0, *scaled])])
+            return fitted.typecode, decimals, little(fitted)
+    return "d", -1, little(values)
 
 
-def _unscale(deltas: Iterable[int], decimals: int) -> Iterator[float]:
+def unscale(deltas: Iterable[int], decimals: int) -> Iterator[float]:
+    """The values whose differences, times 10^decimals, these are."""
     scale, number = 10**decimals, 0
     for delta in deltas:
         number += delta
         yield number / scale
 
 
-def _fit(numbers: Sequence[int]) -> array[int]:
+def fit(numbers: Sequence[int]) -> array[int]:
     """The narrowest array that takes the numbers."""
     low, high = min(numbers, default=0), max(numbers, default=0)
     for code, bits in (("b", 7), ("h", 15), ("i", 31), ("q", 63)):
@@ -188,14 +198,16 @@ def _fit(numbers: Sequence[int]) -> array[int]:
     raise BlockError("a number does not fit into 64 bits")
 
 
-def _little(numbers: array[int] | array[float]) -> bytes:
+def little(numbers: array[int] | array[float]) -> bytes:
+    """Numbers as little-endian bytes."""
     if sys.byteorder == "big":
         numbers = numbers[:]
         numbers.byteswap()
     return numbers.tobytes()
 
 
-def _take(body: bytes, at: int, code: str, n: int) -> tuple[array[int], int]:
+def take(body: bytes, at: int, code: str, n: int) -> tuple[array[int], int]:
+    """`n` numbers of a code at a place, and the place behind them.  Raises BlockError."""
     if code not in ("b", "h", "i", "q", "d"):
         raise BlockError(f"block has numbers of an unknown kind {code!r}")
     numbers: array[int] = array(code)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MEGABYTE: Final = 1_000_000
+WAL_PART: Final = 8
+WAL_BYTES_MAX: Final = 16_384_000
 
 
 class StoreConfig(BaseModel):
@@ -31,14 +36,57 @@ class StoreConfig(BaseModel):
         2.0,
         ge=0,
         le=3650,
-        description="days that delivered raw readings and events stay here (undelivered ones always)",
+        description="days that delivered raw readings stay here",
+    )
+    keep_events_days: float = Field(
+        90.0, ge=0, le=36_500, description="days that delivered events stay here, what outputs did among them"
     )
     keep_blocks_days: float = Field(
-        730.0, ge=1, le=36_500, description="days that compressed history for charts stays here"
+        730.0, ge=1, le=36_500, description="days that every reading stays here, compressed, for charts"
+    )
+    keep_minutes_days: float = Field(
+        365.0, ge=1, le=36_500, description="days that means, lows and highs of a minute stay here"
+    )
+    keep_quarters_days: float = Field(
+        1825.0, ge=1, le=36_500, description="days that those of a quarter of an hour stay here"
+    )
+    keep_hours_days: float = Field(
+        36_500.0,
+        ge=1,
+        le=36_500,
+        description="days that those of an hour and of a day stay here; none of them longer",
+    )
+    budget_mb: int = Field(
+        2000,
+        ge=32,
+        le=1_000_000,
+        description="megabytes of disk that the database may take; when they are used up, undelivered readings become "
+        "summaries of 1, 5, then 60 minutes, and at last the oldest of these are dropped",
+    )
+    register_interval_s: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="seconds between two values of a register that are kept; 0: all are",
+    )
+    events_hour_max: int = Field(
+        120,
+        ge=1,
+        le=100_000,
+        description="events of one kind and subject that are kept an hour; of the rest the number is",
     )
     disk_free_min_mb: int = Field(
         50, ge=1, le=1_000_000, description="megabytes of free disk below which that is a problem"
     )
+
+    @property
+    def budget_bytes(self) -> int:
+        return self.budget_mb * MEGABYTE
+
+    @property
+    def wal_bytes(self) -> int:
+        """What the write-ahead log may have of the budget."""
+        return min(WAL_BYTES_MAX, self.budget_bytes // WAL_PART)
 
     @property
     def database(self) -> Path:

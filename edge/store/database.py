@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -28,17 +28,18 @@ from edge.store import log as logs
 from edge.store.config import StoreConfig
 
 READERS_MAX: Final = 2
+MALFORMED: Final = "disk image is malformed"
+"""As SQLite's words for SQLITE_CORRUPT have it."""
 PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
-    "PRAGMA wal_autocheckpoint = 8000",
-    "PRAGMA journal_size_limit = 16000000",
     "PRAGMA secure_delete = OFF",
     "PRAGMA foreign_keys = ON",
     "PRAGMA busy_timeout = 5000",
     "PRAGMA cache_size = -2000",
     "PRAGMA temp_store = MEMORY",
 )
+WAL_PAGE_BYTES: Final = 1024
 READER_PRAGMAS: Final = ("PRAGMA query_only = ON", "PRAGMA busy_timeout = 5000", "PRAGMA cache_size = -1000")
 
 
@@ -56,7 +57,15 @@ class Tx:
     def __init__(self, connection: AsyncConnection, log: logs.Log, clock: Clock) -> None:
         self.connection = connection
         self.log = log
+        self.changes: list[Callable[[], None]] = []
         self._clock = clock
+
+    def on_commit(self, change: Callable[[], None]) -> None:
+        """Change memory once this is committed, in the order of the calls; never when it is rolled back.
+
+        What stands in memory and in the file changes together so, or not at all.  `change` must not raise.
+        """
+        self.changes.append(change)
 
     def now_ms(self) -> int:
         """Now, as this log counts time: on an untrusted clock by the log's own monotonic base."""
@@ -156,6 +165,8 @@ class Store:
         self.last_commit_ms: int | None = None
         self.set_aside: Path | None = None
         self.unclean = False
+        self.damage = anyio.Event()
+        """Set once a page turns out not to be readable."""
         self._above = 0
         self._writer = writer
         self._readers = readers
@@ -171,9 +182,10 @@ class Store:
         """
         path = Path(config.path)
         async with AsyncExitStack() as stack:
-            lock = _lock_file(path)
+            lock = lock_file(path)
             stack.callback(os.close, lock)
-            writing, reading = _engine(path, PRAGMAS, pool_size=1), _engine(path, READER_PRAGMAS, READERS_MAX)
+            writing = _engine(path, (*PRAGMAS, *_wal_limits(config.wal_bytes)), pool_size=1)
+            reading = _engine(path, READER_PRAGMAS, READERS_MAX)
             stack.push_async_callback(writing.dispose)
             stack.push_async_callback(reading.dispose)
             try:
@@ -193,17 +205,21 @@ class Store:
         for stream, table in logs.STREAM_TABLES.items():
             front = (await self._writer.exec_driver_sql(f"SELECT min(seq) FROM {table}")).scalar_one_or_none()
             self.fronts[stream] = front if front is not None else self.heads[stream] + 1
-        newest = (
-            await self._writer.exec_driver_sql(
-                "SELECT max(ts) FROM (SELECT ts FROM reading ORDER BY seq DESC LIMIT 1)"
-                " UNION ALL SELECT max(opened_ms) FROM log"
-            )
-        ).scalars()
-        self.last_commit_ms = max((ts for ts in newest if ts is not None), default=None)
+        ends = await logs.load_ends(self._writer, self.logs)
+        self.last_commit_ms = logs.known_past_ms(self.logs, ends)
         dirty = (
             await self._writer.exec_driver_sql("SELECT value FROM progress WHERE name = 'open'")
         ).scalar_one_or_none()
         self.unclean = bool(dirty)
+
+    async def ends_ms(self) -> dict[int, int]:
+        """When the logs ended whose times are in question, as written: for `logs.estimate_offsets`."""
+        async with self.read() as connection:
+            return await logs.load_ends(connection, self.logs)
+
+    async def known_past_ms(self) -> int | None:
+        """A time that is certainly past, by what is recorded: the newest corrected one."""
+        return logs.known_past_ms(self.logs, await self.ends_ms())
 
     async def _mark_clean(self) -> None:
         if self.log is None:
@@ -222,14 +238,18 @@ class Store:
                 await self._writer.exec_driver_sql("BEGIN IMMEDIATE")
                 try:
                     log = self.log or await self._begin_log()
-                    yield Tx(self._writer, log, self.clock)
+                    tx = Tx(self._writer, log, self.clock)
+                    yield tx
                     given = await logs.heads(self._writer)
                     await self._writer.exec_driver_sql("COMMIT")
-                except BaseException:
+                except BaseException as error:
+                    self.note_damage(str(error))
                     if _in_transaction(self._writer):
                         await self._writer.exec_driver_sql("ROLLBACK")
                     raise
             self._note_commit(log, given)
+            for change in tx.changes:
+                change()
 
     def _note_commit(self, log: logs.Log, given: dict[str, int]) -> None:
         if self.log is None:
@@ -267,8 +287,9 @@ class Store:
             return
         async with self.write() as tx:
             await tx.execute(
-                "UPDATE log SET offset_ms = :offset, estimated = :estimated WHERE id = :id",
-                {"offset": offset_ms, "estimated": int(estimated), "id": log_id},
+                "UPDATE log SET offset_ms = :offset, estimated = :estimated"
+                " WHERE id = :id AND (offset_ms IS NULL OR :adopt)",  # another may have been first meanwhile
+                {"offset": offset_ms, "estimated": int(estimated), "id": log_id, "adopt": adopt},
             )
         self.logs = await self._reload_logs()
         if self.log is not None:
@@ -286,12 +307,28 @@ class Store:
                 await connection.exec_driver_sql("BEGIN")
                 try:
                     yield connection
+                except DBAPIError as error:
+                    self.note_damage(str(error))
+                    raise
                 finally:
                     await connection.exec_driver_sql("ROLLBACK")
+
+    def note_damage(self, words: str) -> None:
+        """Hear an error of SQLite's; whoever looks after `damage` is woken if it speaks of a damaged file."""
+        if MALFORMED in words:
+            self.damage.set()
 
     async def wait_committed(self) -> None:
         """Return after the next commit."""
         await self._committed.wait()
+
+
+def _wal_limits(wal_bytes: int) -> tuple[str, str]:
+    """Carried over into the database from half of it on, and cut to it where a long reader let it grow."""
+    return (
+        f"PRAGMA wal_autocheckpoint = {wal_bytes // 2 // WAL_PAGE_BYTES}",
+        f"PRAGMA journal_size_limit = {wal_bytes}",
+    )
 
 
 def _engine(path: Path, pragmas: Sequence[str], pool_size: int) -> AsyncEngine:
@@ -315,7 +352,7 @@ def _in_transaction(connection: AsyncConnection) -> bool:
     return bool(driver is not None and driver.in_transaction)
 
 
-def _lock_file(path: Path) -> int:
+def lock_file(path: Path) -> int:
     """Take the one lock of a database, held as long as the descriptor is open.  Raises StoreError, StoreLocked."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -349,14 +386,18 @@ def set_aside_if_corrupt(path: Path, now_ms: int) -> Path | None:
     except sqlite3.OperationalError:
         return None
     except sqlite3.DatabaseError:
-        aside = path.with_name(f"{path.name}.corrupt-{now_ms}")
-        path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        return aside
+        return set_aside(path, f"corrupt-{now_ms}")
     return None
+
+
+def set_aside(path: Path, word: str) -> Path:
+    """Rename a database that nobody has open, with what belongs to it; returns its new name."""
+    aside = path.with_name(f"{path.name}.{word}")
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
 
 
 def _advice(words: str) -> str:

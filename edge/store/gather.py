@@ -1,8 +1,8 @@
-"""Rows of the log gathered into hourly blocks, in a process of its own at the lowest priority.
+"""Rows of the log gathered into hourly blocks and rollups, in a process of its own at the lowest priority.
 
-`python -m edge.store.gather DATABASE LAST BEFORE_MS` reads what is not blocked yet, up to position LAST, and
-writes frames to standard output.  It changes nothing: the daemon writes the frames in one transaction (see
-blocks.py).  Standard library only, so that the process is small and soon there.
+`python -m edge.store.gather DATABASE LAST BEFORE_MS DAY` reads what is not blocked yet, up to position LAST, rolls up
+the days that ended before DAY, and writes frames to standard output.  It changes nothing: the daemon writes them in
+one transaction (see blocks.py).  Standard library only, so that the process is small and soon there.
 """
 
 from __future__ import annotations
@@ -14,16 +14,32 @@ import struct
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import BinaryIO, Final, TypeAlias
 
-from edge.store.codec import CLOCKS, HOUR_MS, BlockError, Sample, Stats, Traits, decode, encode, stats
+from edge.store.codec import CLOCKS, HOUR_MS, BlockError, Sample, Traits, decode, encode
+from edge.store.rollup import (
+    DAY_MS,
+    MINUTE_MS,
+    Bucket,
+    Fresh,
+    Page,
+    coarser,
+    day_pages,
+    divided,
+    encode_page,
+    hours,
+    merged,
+    page,
+)
 
 ROWS_PER_PASS_MAX: Final = 500_000
 BLOCKS_PER_PASS_MAX: Final = 5_000
+DAYS_PER_PASS_MAX: Final = 32
+"""Days that are rolled up at a time, where the first rollups are made of much that is there."""
 FETCH_ROWS: Final = 2_000
 
 # ------------------------------------------------------------------------------------------------ logs
@@ -97,8 +113,9 @@ READ: Final = (
     "SELECT seq, series, ts, value, quality, reason, span_s, calibration FROM reading"
     " WHERE seq BETWEEN ? AND ? ORDER BY seq"
 )
-FRAME: Final = struct.Struct("<qqqBddddI")
-END: Final = struct.Struct("<q")
+HEAD: Final = struct.Struct("<qq")
+FRAME: Final = struct.Struct("<qqqBddddII")
+PAGE_FRAME: Final = struct.Struct("<qqqI")
 Key: TypeAlias = tuple[int, int]
 
 
@@ -130,10 +147,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
+    """An hour of a series.  data, minutes: empty where the readings or the minutes of that hour have been let go."""
+
     series: int
     hour: int
-    stats: Stats
+    stats: Bucket
     data: bytes
+    minutes: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,59 +220,158 @@ def build(connection: sqlite3.Connection, columns: dict[Key, Column]) -> Iterato
     for key in sorted(columns):
         samples = columns.pop(key).samples()
         row = connection.execute("SELECT data FROM block WHERE series = ? AND hour = ?", key).fetchone()
+        if row is not None and not row[0]:
+            samples.sort(key=itemgetter(0))
+            yield _joined(connection, key, samples)
+            continue
         if row is not None:
             samples = decode(row[0]) + samples
         samples.sort(key=itemgetter(0))
-        yield Block(series=key[0], hour=key[1], stats=stats(samples), data=encode(samples))
+        yield Block(
+            series=key[0], hour=key[1], stats=merged(key[1] * HOUR_MS, divided(samples, HOUR_MS)),
+            data=encode(samples), minutes=encode_page(divided(samples, MINUTE_MS), MINUTE_MS),
+        )  # fmt: skip
+
+
+def _joined(connection: sqlite3.Connection, key: Key, samples: Sequence[Sample]) -> Block:
+    """Late readings of an hour of which only numbers are left: they join these."""
+    series, hour = key
+    minutes = page(connection, series, MINUTE_MS, hour)
+    parts = hours(connection, series, hour, hour) + divided(samples, HOUR_MS)
+    joined = b""
+    if minutes is not None:
+        parts = coarser(minutes + divided(samples, MINUTE_MS), MINUTE_MS)
+        joined = encode_page(parts, MINUTE_MS)
+    return Block(series=series, hour=hour, stats=merged(hour * HOUR_MS, parts), data=b"", minutes=joined)
+
+
+def roll(
+    connection: sqlite3.Connection, fresh: Mapping[int, Mapping[int, Fresh]], rolled: int, until: int
+) -> Iterator[Page]:
+    """The pages of the days after `rolled` up to `until`, and of older ones that got late readings.
+
+    fresh  series -> hour -> what is being written
+    """
+    years: dict[Key, bytes] = {}
+    for (series,) in connection.execute("SELECT id FROM series ORDER BY id").fetchall():
+        new = fresh.get(series, {})
+        stored = connection.execute(
+            "SELECT DISTINCT hour / 24 FROM block WHERE series = ? AND hour BETWEEN ? AND ?",
+            (series, (rolled + 1) * 24, until * 24 + 23),
+        )
+        for day in sorted({row[0] for row in stored} | {hour // 24 for hour in new}):
+            yield from day_pages(connection, series, day, new, years)
+    for (series, number), data in years.items():
+        yield Page(series=series, span_s=DAY_MS // 1000, page=number, data=data)
+
+
+def days_to_roll(connection: sqlite3.Connection, day: int) -> tuple[int, int]:
+    """(last day that is rolled up, last one that shall be): of those before `day`, so many as fit into a pass."""
+    row = connection.execute("SELECT value FROM progress WHERE name = 'rolled'").fetchone()
+    rolled = int(row[0]) if row else -1
+    if rolled >= day - 1:
+        return rolled, rolled
+    first = connection.execute(
+        "SELECT min(hour) FROM (SELECT (SELECT min(hour) FROM block WHERE series = s.id AND hour >= ?) AS hour"
+        " FROM series s)",
+        ((rolled + 1) * 24,),
+    ).fetchone()[0]
+    return rolled, day - 1 if first is None else min(day - 1, first // 24 + DAYS_PER_PASS_MAX)
 
 
 # ---------------------------------------------------------------------------------------------- frames
 
 
-def write_frame(out: BinaryIO, block: Block) -> None:
+def write_block(out: BinaryIO, block: Block) -> None:
     s = block.stats
+    out.write(b"b")
     out.write(
         FRAME.pack(
             block.series, block.hour, s.n, s.n > 0, s.min or 0.0, s.max or 0.0, s.mean or 0.0, s.last or 0.0,
-            len(block.data),
+            len(block.data), len(block.minutes),
         )
     )  # fmt: skip
     out.write(block.data)
+    out.write(block.minutes)
 
 
-def read_frames(raw: bytes) -> tuple[int, list[Block]]:
-    """(last position that stands in blocks now, blocks).  Raises BlockError."""
-    blocks, at = [], END.size
+def write_page(out: BinaryIO, page_: Page) -> None:
+    out.write(b"p")
+    out.write(PAGE_FRAME.pack(page_.series, page_.span_s, page_.page, len(page_.data)))
+    out.write(page_.data)
+
+
+@dataclass(slots=True, kw_only=True)
+class Frames:
+    """What a pass made: `last` is the last position that stands in blocks, `rolled` the last day in rollups."""
+
+    last: int
+    rolled: int
+    blocks: list[Block]
+    pages: list[Page]
+
+
+def read_frames(raw: bytes) -> Frames:
+    """What the child wrote.  Raises BlockError."""
     try:
-        (last,) = END.unpack_from(raw)
+        last, rolled = HEAD.unpack_from(raw)
+        frames = Frames(last=last, rolled=rolled, blocks=[], pages=[])
+        at = HEAD.size
         while at < len(raw):
-            series, hour, n, has, low, high, mean, newest, length = FRAME.unpack_from(raw, at)
-            at += FRAME.size
-            data = raw[at : at + length]
-            if len(data) != length:
-                raise BlockError("a frame is cut off")
-            at += length
-            found = Stats(n=n, min=low, max=high, mean=mean, last=newest) if has else stats(())
-            blocks.append(Block(series=series, hour=hour, stats=found, data=data))
+            kind, at = raw[at : at + 1], at + 1
+            if kind == b"b":
+                series, hour, n, has, low, high, mean, newest, *lengths = FRAME.unpack_from(raw, at)
+                (data, minutes), at = _parts(raw, at + FRAME.size, lengths)
+                empty = Bucket(ts_ms=hour * HOUR_MS, n=0, min=None, max=None, mean=None, last=None)
+                full = Bucket(ts_ms=hour * HOUR_MS, n=n, min=low, max=high, mean=mean, last=newest)
+                stats = full if has else empty
+                frames.blocks.append(Block(series=series, hour=hour, stats=stats, data=data, minutes=minutes))
+            elif kind == b"p":
+                series, span_s, number, length = PAGE_FRAME.unpack_from(raw, at)
+                (data,), at = _parts(raw, at + PAGE_FRAME.size, [length])
+                frames.pages.append(Page(series=series, span_s=span_s, page=number, data=data))
+            else:
+                raise BlockError(f"a frame of an unknown kind {kind!r}")
     except struct.error as error:
         raise BlockError(f"frames cannot be read: {error}") from error
-    return last, blocks
+    return frames
+
+
+def _parts(raw: bytes, at: int, lengths: Sequence[int]) -> tuple[list[bytes], int]:
+    parts = []
+    for length in lengths:
+        parts.append(raw[at : at + length])
+        at += length
+    if at > len(raw):
+        raise BlockError("a frame is cut off")
+    return parts, at
+
+
+def one_pass(connection: sqlite3.Connection, out: BinaryIO, last: int, before_ms: int, day: int) -> None:
+    """Write the frames of what is to be done next."""
+    row = connection.execute("SELECT value FROM progress WHERE name = 'blocked'").fetchone()
+    gathered = gather(connection, row[0] if row else 0, last, before_ms)
+    rolled, until = days_to_roll(connection, day)
+    out.write(HEAD.pack(gathered.last, until))
+    fresh: dict[int, dict[int, Fresh]] = {}
+    for block in build(connection, gathered.columns):
+        write_block(out, block)
+        if block.hour // 24 <= until:
+            fresh.setdefault(block.series, {})[block.hour] = Fresh(hour=block.stats, minutes=block.minutes)
+    for page_ in roll(connection, fresh, rolled, until):
+        write_page(out, page_)
 
 
 def main(arguments: Sequence[str]) -> int:
     """The child process: frames to standard output, at the lowest priority."""
-    path, last, before_ms = arguments
+    path, *numbers = arguments
     os.nice(19)
     with closing(sqlite3.connect(path, isolation_level=None, timeout=5.0)) as connection:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("BEGIN")
-        row = connection.execute("SELECT value FROM progress WHERE name = 'blocked'").fetchone()
-        gathered = gather(connection, row[0] if row else 0, int(last), int(before_ms))
-        out = sys.stdout.buffer
-        out.write(END.pack(gathered.last))
-        for block in build(connection, gathered.columns):
-            write_frame(out, block)
-        out.flush()
+        last, before_ms, day = map(int, numbers)
+        one_pass(connection, sys.stdout.buffer, last, before_ms, day)
+        sys.stdout.buffer.flush()
     return 0
 
 

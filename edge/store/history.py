@@ -1,5 +1,8 @@
 """What was recorded, for people: hourly blocks and, behind them, the newest end of the log.
 
+Buckets come from the coarsest rollup that gives the same as the readings themselves; where these have been let go,
+from the finest that is left, and its intervals count where they begin.
+
 The questions are plain SQLite and run in a thread beside the loop, on a connection of their own.  Times are
 corrected by what is known of the log that they were written in.
 """
@@ -8,12 +11,10 @@ from __future__ import annotations
 
 import heapq
 import json
-import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,13 +25,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from drivers.base import Quality
 from edge.clock import iso_utc
-from edge.store.codec import CLOCKS, HOUR_MS, Sample, decode, first_ms, stats
+from edge.store.codec import CLOCKS, HOUR_MS, Sample, decode, first_ms
 from edge.store.gather import LogTimes
+from edge.store.rollup import (
+    DAY_MS,
+    MINUTE_MS,
+    QUARTER_MS,
+    YEAR_MS,
+    Bucket,
+    divided,
+    hours,
+    merged,
+    page,
+)
 
 BUSY_TIMEOUT_S: Final = 5.0
 CLOCK_LABELS: Final = {"synced": "synced", "holdover": "holdover", "corrected": "holdover"}
 """What is shown of CLOCKS; everything else is "unknown"."""
 NEAR_ROWS: Final = 10_000
+HOURS_AT_A_TIME: Final = 744
 QUALITY_LABELS: Final = {quality.value: quality.label for quality in Quality}
 TAIL: Final = "SELECT series, seq, ts, value, quality, reason, span_s, calibration FROM reading WHERE seq > ?"
 EVENTS: Final = "SELECT seq, ts, kind, subject, severity, body FROM event"
@@ -46,18 +59,6 @@ class SeriesInfo:
     decimals: int
     first_ms: int | None
     newest: Sample | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
-    """The values of one interval that are not bad; `ts_ms` is its beginning."""
-
-    ts_ms: int
-    n: int
-    min: float | None
-    max: float | None
-    mean: float | None
-    last: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,7 @@ class History:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._quarters: tuple[tuple[int, int], list[Bucket]] = ((0, 0), [])
 
     # ---------------------------------------------------------------------------------------- series
 
@@ -174,15 +176,21 @@ class History:
 
     def _newest_in_block(self, series: int) -> Sample | None:
         row = self._connection.execute(
-            "SELECT data FROM block WHERE series = ? ORDER BY hour DESC LIMIT 1", (series,)
+            "SELECT data, hour, last FROM block WHERE series = ? ORDER BY hour DESC LIMIT 1", (series,)
         ).fetchone()
-        return None if row is None else decode(row[0])[-1]
+        if row is None:
+            return None
+        data, hour, last = row
+        return decode(data)[-1] if data else Sample(hour * HOUR_MS, last)
 
     def _first_ms(self, series: int) -> int | None:
         row = self._connection.execute(
-            "SELECT data FROM block WHERE series = ? ORDER BY hour LIMIT 1", (series,)
+            "SELECT data, hour FROM block WHERE series = ? ORDER BY hour LIMIT 1", (series,)
         ).fetchone()
-        return None if row is None else first_ms(row[0])
+        if row is None:
+            return None
+        data, hour = row
+        return first_ms(data) if data else int(hour) * HOUR_MS
 
     # -------------------------------------------------------------------------------------- readings
 
@@ -245,7 +253,8 @@ class History:
     def _blocks(self, series: int, from_ms: int, to_ms: int) -> Iterator[tuple[int, bytes]]:
         """(hour, data), the newest first."""
         yield from self._connection.execute(
-            "SELECT hour, data FROM block WHERE series = ? AND hour BETWEEN ? AND ? ORDER BY hour DESC",
+            "SELECT hour, data FROM block WHERE series = ? AND hour BETWEEN ? AND ? AND data != x''"
+            " ORDER BY hour DESC",
             (series, from_ms // HOUR_MS, (to_ms - 1) // HOUR_MS),
         )
 
@@ -263,40 +272,128 @@ class History:
         """The newest `limit` buckets, aligned to UTC."""
         parts: dict[int, list[Bucket]] = {}
         for id_ in ids:
-            own: set[int] = set()
-            for part in chain(
-                _divided(tail[id_], min(width_ms, HOUR_MS)), self._block_parts(id_, from_ms, to_ms, width_ms)
-            ):
+            own: dict[int, list[Bucket]] = {}
+            for part in self._parts(id_, tail[id_], from_ms, to_ms, width_ms):
                 start = part.ts_ms // width_ms * width_ms
-                own.add(start)
-                if len(own) > limit:
+                if start not in own and len(own) == limit:
                     break
-                parts.setdefault(start, []).append(part)
-        return [_merged(start, parts[start]) for start in sorted(parts)[-limit:]]
+                own.setdefault(start, []).append(part)
+            for start, pieces in own.items():
+                parts.setdefault(start, []).extend(reversed(pieces))
+        return [merged(start, parts[start]) for start in sorted(parts)[-limit:]]
 
-    def _block_parts(self, series: int, from_ms: int, to_ms: int, width_ms: int) -> Iterator[Bucket]:
-        """Pieces of buckets, the newest hour first.  A whole hour inside a bucket need not be unpacked."""
-        if width_ms % HOUR_MS:
-            for _, data in self._blocks(series, from_ms, to_ms):
-                yield from _divided([s for s in decode(data) if from_ms <= s.ts_ms < to_ms], width_ms)
-            return
-        rows = self._connection.execute(
-            "SELECT hour, n, min, max, mean, last FROM block WHERE series = ? AND hour BETWEEN ? AND ?"
-            " ORDER BY hour DESC",
-            (series, from_ms // HOUR_MS, (to_ms - 1) // HOUR_MS),
+    def _parts(
+        self, series: int, tail: Sequence[Sample], from_ms: int, to_ms: int, width_ms: int
+    ) -> Iterator[Bucket]:
+        """Pieces of buckets, the newest first.
+
+        A day or an hour with late readings among the tail is taken apart, so that they come in their order.
+        """
+        waiting: dict[int, list[Sample]] = {}
+        for sample in tail:
+            waiting.setdefault(sample.ts_ms // HOUR_MS, []).append(sample)
+        late = {hour // 24 for hour in waiting}
+        high = to_ms
+        if width_ms % DAY_MS == 0:
+            for day in self._days(series, -(-from_ms // DAY_MS), to_ms // DAY_MS):
+                if day.ts_ms // DAY_MS not in late:
+                    yield from self._hours(series, waiting, day.ts_ms + DAY_MS, high, width_ms)
+                    yield day
+                    high = day.ts_ms
+        yield from self._hours(series, waiting, from_ms, high, width_ms)
+        oldest = self._connection.execute(
+            "SELECT min(hour) FROM block WHERE series = ?", (series,)
+        ).fetchone()[0]
+        end = high if oldest is None else min(high, oldest // 24 * DAY_MS)
+        yield from (
+            day for day in self._days(series, -(-from_ms // DAY_MS), -(-end // DAY_MS)) if day.ts_ms < end
         )
-        for hour, n, low, high, mean, last in rows:
-            if from_ms <= hour * HOUR_MS and (hour + 1) * HOUR_MS <= to_ms:
-                yield Bucket(ts_ms=hour * HOUR_MS, n=n, min=low, max=high, mean=mean, last=last)
-            else:
-                inside = [s for s in self._block(series, hour) if from_ms <= s.ts_ms < to_ms]
-                yield from _divided(inside, HOUR_MS)
+
+    def _days(self, series: int, first: int, end: int) -> Iterator[Bucket]:
+        """The days `first..end-1` that are rolled up, the newest first."""
+        if first >= end:
+            return
+        pages = self._connection.execute(
+            "SELECT page FROM rollup WHERE series = ? AND span_s = ? AND page BETWEEN ? AND ? ORDER BY page DESC",
+            (series, DAY_MS // 1000, first * DAY_MS // YEAR_MS, (end - 1) * DAY_MS // YEAR_MS),
+        ).fetchall()
+        for (number,) in pages:
+            for day in reversed(page(self._connection, series, DAY_MS, number) or []):
+                if first * DAY_MS <= day.ts_ms < end * DAY_MS:
+                    yield day
+
+    def _hours(
+        self, series: int, waiting: dict[int, list[Sample]], low_ms: int, high_ms: int, width_ms: int
+    ) -> Iterator[Bucket]:
+        """Pieces of the hours of `low_ms <= time < high_ms`, the newest first; takes what it used out of `waiting`."""
+        if low_ms >= high_ms:
+            return
+        first, last = low_ms // HOUR_MS, (high_ms - 1) // HOUR_MS
+        mine = sorted((hour for hour in waiting if first <= hour <= last), reverse=True)
+        for stored in self._stored_hours(series, first, last):
+            hour = stored.ts_ms // HOUR_MS
+            while mine and mine[0] > hour:
+                yield from reversed(divided(waiting.pop(mine.pop(0)), _piece_ms(width_ms)))
+            more: list[Sample] = []
+            if mine and mine[0] == hour:
+                more = waiting.pop(mine.pop(0))
+            yield from self._hour(series, stored, more, low_ms, high_ms, width_ms)
+        for left in mine:
+            yield from reversed(divided(waiting.pop(left), _piece_ms(width_ms)))
+
+    def _stored_hours(self, series: int, first: int, last: int) -> Iterator[Bucket]:
+        """A month at a time, for most questions end early."""
+        while first <= last:
+            newest = self._connection.execute(
+                "SELECT max(hour) FROM block WHERE series = ? AND hour BETWEEN ? AND ?", (series, first, last)
+            ).fetchone()[0]
+            if newest is None:
+                return
+            yield from hours(self._connection, series, max(first, newest - HOURS_AT_A_TIME + 1), newest)
+            last = newest - HOURS_AT_A_TIME
+
+    def _hour(
+        self, series: int, stored: Bucket, more: list[Sample], low_ms: int, high_ms: int, width_ms: int
+    ) -> Iterator[Bucket]:
+        """Pieces of one hour, from what gives the same as its readings; else from the finest that is left."""
+        begin_ms, hour = stored.ts_ms, stored.ts_ms // HOUR_MS
+        inside = (max(low_ms, begin_ms), min(high_ms, begin_ms + HOUR_MS))
+        whole = inside == (begin_ms, begin_ms + HOUR_MS)
+        if whole and not more and not width_ms % HOUR_MS:
+            yield stored
+            return
+        within = range(*inside)
+        steps = (width_ms, *inside)
+        for span_ms in (QUARTER_MS, MINUTE_MS):
+            if not more and not any(step % span_ms for step in steps):
+                found = self._page_of(series, span_ms, hour)
+                if found is not None:
+                    yield from (part for part in reversed(found) if part.ts_ms in within)
+                    return
+        samples = self._block(series, hour)
+        if samples:
+            kept = sorted([s for s in samples if s.ts_ms in within] + more, key=attrgetter("ts_ms"))
+            yield from reversed(divided(kept, _piece_ms(width_ms)))
+            return
+        yield from reversed(divided(more, _piece_ms(width_ms)))
+        left = self._page_of(series, MINUTE_MS, hour) or self._page_of(series, QUARTER_MS, hour) or [stored]
+        yield from (part for part in reversed(left) if part.ts_ms in within)
+
+    def _page_of(self, series: int, span_ms: int, hour: int) -> list[Bucket] | None:
+        """The minutes or quarters of an hour, the oldest first; None where they are not stored."""
+        if span_ms == MINUTE_MS:
+            return page(self._connection, series, span_ms, hour)
+        key = (series, hour // 24)
+        if self._quarters[0] != key:
+            self._quarters = (key, page(self._connection, series, span_ms, hour // 24) or [])
+        return [part for part in self._quarters[1] if part.ts_ms // HOUR_MS == hour] or None
 
     def _block(self, series: int, hour: int) -> list[Sample]:
+        """An hour's readings; none where they have been let go."""
         row = self._connection.execute(
             "SELECT data FROM block WHERE series = ? AND hour = ?", (series, hour)
         ).fetchone()
-        return decode(row[0])
+        return decode(row[0]) if row and row[0] else []
 
     # ---------------------------------------------------------------------------------------- events
 
@@ -348,7 +445,13 @@ class History:
         try:
             yield self._connection
         finally:
+            self._quarters = ((0, 0), [])
             self._connection.rollback()
+
+
+def _piece_ms(width_ms: int) -> int:
+    """How long the pieces are into which an hour's readings are taken apart for buckets of a width."""
+    return width_ms if width_ms % HOUR_MS else HOUR_MS
 
 
 def _blocked(db: sqlite3.Connection) -> int:
@@ -372,26 +475,6 @@ def _sample(times: LogTimes, row: Sequence[Any]) -> Sample:
     log = times.at(seq)
     ts_ms = ts + (log.offset_ms or 0)
     return Sample(ts_ms, value, quality, reason or "", span_s or 0, calibration or 0, log.clock)
-
-
-def _divided(samples: Sequence[Sample], width_ms: int) -> Iterator[Bucket]:
-    """Samples in the order of their times, as buckets, the newest first."""
-    groups = [(at, list(part)) for at, part in groupby(samples, key=lambda s: s.ts_ms // width_ms)]
-    for at, part in reversed(groups):
-        start, s = at * width_ms, stats(part)
-        yield Bucket(ts_ms=start, n=s.n, min=s.min, max=s.max, mean=s.mean, last=s.last)
-
-
-def _merged(ts_ms: int, parts: Sequence[Bucket]) -> Bucket:
-    """One bucket out of its pieces."""
-    full = [part for part in sorted(parts, key=attrgetter("ts_ms")) if part.n]
-    if not full:
-        return Bucket(ts_ms=ts_ms, n=0, min=None, max=None, mean=None, last=None)
-    n = sum(part.n for part in full)
-    mean = math.fsum(part.mean * (part.n / n) for part in full if part.mean is not None)
-    low = min(part.min for part in full if part.min is not None)
-    high = max(part.max for part in full if part.max is not None)
-    return Bucket(ts_ms=ts_ms, n=n, min=low, max=high, mean=min(max(mean, low), high), last=full[-1].last)
 
 
 # ------------------------------------------------------------------------------------------- for JSON

@@ -16,12 +16,19 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from edge.clock import Clock
+from edge.clock import EARLIEST_MS, Clock
 
-STREAM_TABLES: Final[Mapping[str, str]] = {"readings": "reading", "events": "event", "meta": "meta"}
+STREAM_TABLES: Final[Mapping[str, str]] = {
+    "readings": "reading", "summaries": "summary", "events": "event", "meta": "meta",
+}  # fmt: skip
 """Stream as it is called on the wire -> its table."""
 
 RANDOM_BITS: Final = 20
+CLOCK_END_MS: Final = (1 << 43) - (1 << 21)
+"""2248, where the milliseconds of an id end (sync.messages.LOG_END), less room for a million logs after it."""
+TIMED_STREAMS: Final = ("readings", "events")
+"""Those whose rows bear the time at which they were written."""
+POSITION_END: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +51,12 @@ class Log:
 
 
 def new_log_id(now_ms: int, newest: int) -> int:
-    """63 bits that grow: milliseconds, at least one more than in the newest known log, then 20 random bits."""
-    return max(now_ms, (newest >> RANDOM_BITS) + 1) << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+    """63 bits that grow: milliseconds, at least one more than in the newest known log, then 20 random bits.
+
+    A clock beyond CLOCK_END_MS counts as that: it is wrong, and a number that is too large could not be stored.
+    """
+    ms = max(min(now_ms, CLOCK_END_MS), (newest >> RANDOM_BITS) + 1)
+    return ms << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
 
 
 async def heads(connection: AsyncConnection) -> dict[str, int]:
@@ -70,6 +81,30 @@ async def load_logs(connection: AsyncConnection) -> list[Log]:
         )
         for row in rows
     ]  # fmt: skip
+
+
+async def load_ends(connection: AsyncConnection, logs: Sequence[Log]) -> dict[int, int]:
+    """Log -> time of its last row that is still here, as written.
+
+    Only of those that somebody has to judge: the newest one of known time, and all whose offset is not known.
+
+    logs  all of this file, oldest first
+    """
+    newest_known = max((at for at, log in enumerate(logs) if log.offset_ms is not None), default=-1)
+    ends: dict[int, int] = {}
+    for at, log in enumerate(logs):
+        if log.offset_ms is not None and at != newest_known:
+            continue
+        following = logs[at + 1].begin if at + 1 < len(logs) else {}
+        for stream in TIMED_STREAMS:
+            found = await connection.exec_driver_sql(
+                f"SELECT ts FROM {STREAM_TABLES[stream]} WHERE seq >= ? AND seq < ? ORDER BY seq DESC LIMIT 1",
+                (log.begin.get(stream, 1), following.get(stream, POSITION_END)),
+            )
+            ts: int | None = found.scalar_one_or_none()
+            if ts is not None:
+                ends[log.id] = max(ts, ends.get(log.id, ts))
+    return ends
 
 
 async def begin_log(connection: AsyncConnection, clock: Clock, newest: int) -> Log:
@@ -115,3 +150,36 @@ def offsets_by_evidence(
         for log in logs
         if log.offset_ms is None and log.boot_id == boot_id
     }
+
+
+def estimate_offsets(logs: Sequence[Log], ends_ms: Mapping[int, int]) -> dict[int, int]:
+    """Offsets for logs whose true time nobody will ever know: each ends where the next one begins.
+
+    One that no log of known time follows has to wait for that.
+
+    logs     all of this file, oldest first, those whose offset is known with it
+    ends_ms  log -> time of its last row, as written
+    """
+    found: dict[int, int] = {}
+    next_ms: int | None = None
+    for log in reversed(logs):
+        offset_ms = log.offset_ms
+        if offset_ms is None and next_ms is not None:
+            offset_ms = found[log.id] = next_ms - max(log.opened_ms, ends_ms.get(log.id, log.opened_ms))
+        next_ms = None if offset_ms is None else log.opened_ms + offset_ms
+    return found
+
+
+def known_past_ms(logs: Sequence[Log], ends_ms: Mapping[int, int]) -> int | None:
+    """A time that is certainly past, corrected: the end of the newest log whose time is known.
+
+    Of logs after it, written on a guess, only their length counts: the guess may lie in the future.
+    """
+    past_ms: int | None = None
+    for log in logs:
+        end_ms = ends_ms.get(log.id, log.opened_ms)
+        if log.offset_ms is not None:
+            past_ms = end_ms + log.offset_ms
+        else:
+            past_ms = (past_ms or EARLIEST_MS) + max(0, end_ms - log.opened_ms)
+    return past_ms

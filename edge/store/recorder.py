@@ -17,12 +17,13 @@ import anyio
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from drivers.base import Quality
+from drivers.base import Kind, Quality
 from edge.clock import Clock
 from edge.image import Reading
 from edge.metrics import COMMIT_SECONDS
 from edge.store.config import StoreConfig
 from edge.store.database import Store, Tx, clean
+from edge.store.registers import Registers
 from edge.store.series import Registry
 from edge.supervisor import Problems
 
@@ -66,6 +67,8 @@ class Recorder:
         self._queue: deque[Reading] = deque()
         self._rows_max = config.queue_rows_max
         self._registry = Registry()
+        self._registers = Registers()
+        self._factor = 1
         self._untold: Counter[str] = Counter()
         self._failing = ""
         self._told_full = False
@@ -76,10 +79,21 @@ class Recorder:
 
     def put(self, reading: Reading) -> None:
         """Take a reading to be stored; drops and counts it when the queue is full."""
+        if reading.kind is not Kind.REGISTER or self._registers.is_due(reading, self._register_s()):
+            self._append(reading)
+
+    def _append(self, reading: Reading) -> None:
         if len(self._queue) >= self._rows_max:
             self._drop(self._failing or "queue-full")
             return
         self._queue.append(reading)
+
+    def tighten(self, factor: int) -> None:
+        """Keep values of a register so many times more rarely; 1 for as often as is configured."""
+        self._factor = factor
+
+    def _register_s(self) -> float:
+        return self._config.register_interval_s * self._factor
 
     def know_calibration(self, id: str, body: str) -> None:
         """What a calibration's id stands for (JSON text); recorded with the first reading that names it."""
@@ -113,9 +127,15 @@ class Recorder:
         except (DBAPIError, sqlite3.Error) as error:
             self._failed(error)
 
-    async def flush(self) -> None:
-        """Commit all that is queued now.  Raises what the database raises; nothing is lost then."""
+    async def flush(self, *, last: bool = False) -> None:
+        """Commit all that is queued now.  Raises what the database raises; nothing is lost then.
+
+        last  the newest value of every register too, whether its interval is over or not
+        """
         async with self._turn:
+            interval_s = 0.0 if last else self._register_s()
+            for reading in self._registers.overdue(self._clock.monotonic_s(), interval_s):
+                self._append(reading)
             left = len(self._queue)
             if not left and not self._untold and not self._idle_due():
                 return
@@ -168,7 +188,8 @@ class Recorder:
             key = (reading.series, reading.unit, reading.decimals)
             id_ = series.get(key)
             if id_ is None:
-                id_ = series[key] = await registry.series(tx, clean(key[0]), clean(key[1]), key[2])
+                id_ = await registry.series(tx, clean(key[0]), clean(key[1]), key[2], reading.kind)
+                series[key] = id_
             calibration = calibrations.get(reading.calibration)
             if calibration is None:
                 calibration = await registry.calibration(tx, clean(reading.calibration))
@@ -214,6 +235,7 @@ class Recorder:
             "queued": len(self._queue),
             "stored_total": self.stored_total,
             "dropped": dict(self.dropped),
+            "capped": self._registers.capped,
             "flush_interval_s": self._config.flush_interval_s,
             "error": self._failing,
         }

@@ -23,6 +23,7 @@ from edge.store.database import Store, Tx
 from edge.store.gather import LogTime, LogTimes, clock_worth
 from edge.store.log import STREAM_TABLES
 from edge.store.recorder import Recorder
+from edge.store.rollup import YEAR_MS
 
 START_S: Final = 120.0
 INTERVAL_S: Final = 600.0
@@ -33,6 +34,8 @@ BLOCKS_PER_WRITE_MAX: Final = 500
 PAUSE_S: Final = 0.05
 """Between two transactions, so that others come in between."""
 DAY_MS: Final = 24 * HOUR_MS
+DAY_S: Final = DAY_MS // 1000
+YEAR_HOURS: Final = YEAR_MS // HOUR_MS
 
 Spans = Iterable[tuple[int, int]]
 """Disjoint ranges of positions, ascending, both ends inclusive."""
@@ -41,6 +44,21 @@ META_OUTDATED: Final = (
     "FROM meta WHERE seq BETWEEN ? AND ? AND ts < ?"
     " AND EXISTS (SELECT 1 FROM meta n WHERE n.kind = meta.kind AND n.id = meta.id AND n.seq > meta.seq)"
 )
+
+ROW_BYTES: Final = 50
+"""What a block or a page takes beside its data."""
+FIRST_HOUR: Final = (
+    "SELECT min(hour) FROM (SELECT"
+    " (SELECT min(hour) FROM block WHERE series = s.id AND hour >= ?) AS hour FROM series s)"
+)
+"""The oldest hour of all from one on: one look for each series."""
+FIRST_PAGE: Final = (
+    "SELECT min(page) FROM (SELECT"
+    " (SELECT min(page) FROM rollup WHERE series = s.id AND span_s = ?) AS page FROM series s)"
+)
+HOURS_PER_WRITE: Final = 24
+EMPTIED: Final = "emptied"
+"""In `progress`: the hour before which no block holds readings any more, but for late ones."""
 
 logger = structlog.get_logger("store")
 
@@ -81,15 +99,19 @@ class Retention:
         """Delete all that may go; returns how many rows did, by table."""
         gone = {
             "reading": await (self._plan_trim() if self._trims else self._cut_readings()),
+            "summary": await self._cut("summaries", self._store.heads.get("summaries", 0)),
             "event": await self._cut("events", self._store.heads.get("events", 0)),
             "meta": await self._outdated_meta(),
-            "block": await self._old_blocks(),
+            "history": await self._old_history(),
         }
         if any(gone.values()):
             logger.debug("old rows were deleted", rows=gone)
         return gone
 
     def _cutoff_ms(self, days: float) -> int:
+        """What is older may go; nothing is, by a clock that is not trusted: it may stand in the future."""
+        if not self._clock.state().trusted:
+            return 0
         return self._clock.now_ms() - round(days * DAY_MS)
 
     # ----------------------------------------------------------------------------- the front of a stream
@@ -154,7 +176,9 @@ class Retention:
 
     async def _old_until(self, connection: AsyncConnection, stream: str, front: int, until: int) -> int:
         """The last position that is old enough, by bisection: a time that steps makes it a guess, no harm."""
-        cutoff_ms = self._cutoff_ms(self._config.keep_settled_days)
+        config = self._config
+        days = config.keep_events_days if stream == "events" else config.keep_settled_days
+        cutoff_ms = self._cutoff_ms(days)
         times = self._times(stream)
         old, young = front - 1, until + 1
         while young - old > 1:
@@ -215,24 +239,127 @@ class Retention:
                 gone += done.rowcount
         return gone
 
-    async def _old_blocks(self) -> int:
-        hour = self._cutoff_ms(self._config.keep_blocks_days) // HOUR_MS
+    async def _old_history(self) -> int:
+        """Let go what is older than its tier is kept; returns how many blocks and pages that were."""
+        config = self._config
+        last_hour = self._cutoff_ms(config.keep_hours_days) // HOUR_MS
+        gone = await self._empty_blocks(self._cutoff_ms(config.keep_blocks_days) // HOUR_MS)
+        for span_s, page_hours, days in (
+            (60, 1, config.keep_minutes_days), (900, 24, config.keep_quarters_days), (DAY_S, YEAR_HOURS, None)
+        ):  # fmt: skip
+            hour = last_hour if days is None else max(last_hour, self._cutoff_ms(days) // HOUR_MS)
+            gone += await self._old_rows("rollup", f"span_s = {span_s} AND page", hour // page_hours)
+        return gone + await self._old_rows("block", "hour", last_hour)
+
+    async def _empty_blocks(self, until_hour: int) -> int:
+        """Of the hours before one only the numbers stay."""
+        gone = 0
+        while True:
+            async with self._store.read() as connection:
+                hour = await _first_full_hour(connection)
+            if hour is None or hour >= until_hour:
+                return gone
+            end = min(until_hour, hour + HOURS_PER_WRITE)
+            async with self._store.write() as tx:
+                gone += (await _empty(tx, hour, end))[0]
+            await self._clock.sleep(PAUSE_S)
+
+    async def _old_rows(self, table: str, key: str, before: int) -> int:
+        """Delete a table's rows whose key is less, a part at a time."""
+        name = key.rpartition(" ")[2]
         async with self._store.read() as connection:
             series = (await connection.exec_driver_sql("SELECT id FROM series")).scalars().all()
-            old = [id_ for id_ in series if await _has_blocks_before(connection, id_, hour)]
+            old = [
+                id_
+                for id_ in series
+                if (
+                    await connection.exec_driver_sql(
+                        f"SELECT 1 FROM {table} WHERE series = ? AND {key} < ? LIMIT 1", (id_, before)
+                    )
+                ).first()
+            ]
         gone = 0
         for id_ in old:
             more = BLOCKS_PER_WRITE_MAX
             while more == BLOCKS_PER_WRITE_MAX:
                 async with self._store.write() as tx:
                     done = await tx.connection.exec_driver_sql(
-                        "DELETE FROM block WHERE series = ? AND hour IN"
-                        " (SELECT hour FROM block WHERE series = ? AND hour < ? ORDER BY hour LIMIT ?)",
-                        (id_, id_, hour, BLOCKS_PER_WRITE_MAX),
+                        f"DELETE FROM {table} WHERE series = ? AND {key} IN"
+                        f" (SELECT {name} FROM {table} WHERE series = ? AND {key} < ? ORDER BY {name} LIMIT ?)",
+                        (id_, id_, before, BLOCKS_PER_WRITE_MAX),
                     )
                 more = done.rowcount
                 gone += more
         return gone
+
+    async def shrink(self, tx: Tx, size: int) -> int:
+        """Let the oldest history go, whatever its age, until `size` bytes are free if possible; how many were.
+
+        First the readings of old hours, then minutes, quarters, and hours at last; days stay.
+        """
+        gone = 0
+        while gone < size:
+            freed = await _shrink_once(tx)
+            if not freed:
+                break
+            gone += freed
+        return gone
+
+
+async def _shrink_once(tx: Tx) -> int:
+    """Bytes that the oldest hour or page of the finest tier there is had; 0 when only days are left."""
+    while (hour := await _first_full_hour(tx.connection)) is not None:
+        if size := (await _empty(tx, hour, hour + 1))[1]:
+            return size
+    for span_s in (60, 900):
+        page = (await tx.connection.exec_driver_sql(FIRST_PAGE, (span_s,))).scalar_one_or_none()
+        if page is not None:
+            done = await tx.connection.exec_driver_sql(
+                f"DELETE FROM rollup WHERE (series, span_s, page) IN (SELECT id, ?, ? FROM series)"
+                f" RETURNING length(data) + {ROW_BYTES}",
+                (span_s, page),
+            )
+            return sum(done.scalars())
+    first = (await tx.connection.exec_driver_sql(FIRST_HOUR, (0,))).scalar_one_or_none()
+    found = await tx.connection.exec_driver_sql("SELECT value FROM progress WHERE name = 'rolled'")
+    rolled: int | None = found.scalar_one_or_none()
+    if first is None or rolled is None or first // 24 > rolled:
+        return 0
+    day = first // 24
+    done = await tx.connection.exec_driver_sql(
+        f"DELETE FROM block WHERE series IN (SELECT id FROM series) AND hour BETWEEN ? AND ? RETURNING {ROW_BYTES}",
+        (day * 24, day * 24 + 23),
+    )
+    return sum(done.scalars())
+
+
+async def _first_full_hour(connection: AsyncConnection) -> int | None:
+    """The oldest hour that may hold readings."""
+    found = await connection.exec_driver_sql("SELECT value FROM progress WHERE name = ?", (EMPTIED,))
+    emptied: int | None = found.scalar_one_or_none()
+    hour: int | None = (
+        await connection.exec_driver_sql(FIRST_HOUR, (0 if emptied is None else emptied,))
+    ).scalar_one_or_none()
+    return hour
+
+
+async def _empty(tx: Tx, first: int, end: int) -> tuple[int, int]:
+    """Let the readings of the hours `first..end-1` go: (blocks, bytes)."""
+    blocks, size = 0, 0
+    for hour in range(first, end):
+        found = await tx.connection.exec_driver_sql(
+            "SELECT length(data) FROM block WHERE (series, hour) IN (SELECT id, ? FROM series) AND data != x''",
+            (hour,),
+        )
+        sizes = found.scalars().all()
+        if sizes:
+            await tx.connection.exec_driver_sql(
+                "UPDATE block SET data = x'' WHERE (series, hour) IN (SELECT id, ? FROM series) AND data != x''",
+                (hour,),
+            )
+        blocks, size = blocks + len(sizes), size + sum(sizes)
+    await tx.connection.exec_driver_sql("INSERT OR REPLACE INTO progress VALUES (?, ?)", (EMPTIED, end))
+    return blocks, size
 
 
 async def _front(connection: AsyncConnection, table: str, after: int) -> int | None:
@@ -252,10 +379,3 @@ async def _time_at(connection: AsyncConnection, table: str, seq: int) -> int | N
     )
     ts: int | None = found.scalar_one_or_none()
     return ts
-
-
-async def _has_blocks_before(connection: AsyncConnection, series: int, hour: int) -> bool:
-    found = await connection.exec_driver_sql(
-        "SELECT 1 FROM block WHERE series = ? AND hour < ? LIMIT 1", (series, hour)
-    )
-    return found.first() is not None

@@ -1,7 +1,7 @@
 """Names of series and ids of calibrations -> short local ids, which never leave this file.
 
-A row of `series` never changes, for readings refer to it: another unit or number of decimals makes another row
-of the same name.
+What names a row of `series` never changes, for readings refer to it: another unit or number of decimals makes
+another row of the same name.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from drivers.base import Kind
 from edge.store.database import Tx, clean
 
 SERIES: Final = "series"
@@ -27,6 +28,7 @@ class Registry:
         self._calibrations: dict[str, int] = {"": 0}
         self._bodies: dict[str, str] = {}
         self._current: dict[str, SeriesKey] = {}
+        self._kinds: dict[int, str] = {}
         self._loaded = False
 
     def know(self, calibration: str, body: str) -> None:
@@ -42,25 +44,32 @@ class Registry:
         if self._loaded:
             return
         connection = tx.connection
-        found = (await connection.exec_driver_sql("SELECT name, unit, decimals, id FROM series")).mappings()
+        rows = await connection.exec_driver_sql("SELECT name, unit, decimals, id, kind FROM series")
+        found = rows.mappings().all()
         self._series = {(row["name"], row["unit"], row["decimals"]): row["id"] for row in found}
+        self._kinds = {row["id"]: row["kind"] for row in found}
         known = (await connection.exec_driver_sql("SELECT hash, id FROM calibration")).mappings()
         self._calibrations = {"": 0} | {row["hash"]: row["id"] for row in known}
         self._current = {}
         self._loaded = True
 
-    async def series(self, tx: Tx, name: str, unit: str, decimals: int) -> int:
+    async def series(self, tx: Tx, name: str, unit: str, decimals: int, kind: Kind = Kind.SAMPLE) -> int:
         """The id of a series; a new or changed one is recorded in the stream of meta too."""
         key = (name, unit, decimals)
         if self._current.get(name) != key:
-            await tx.put_meta(SERIES, name, {"unit": unit, "decimals": decimals})
+            body: dict[str, Any] = {"unit": unit, "decimals": decimals}
+            await tx.put_meta(SERIES, name, body if kind is Kind.SAMPLE else body | {"kind": kind.value})
             self._current[name] = key
         if key not in self._series:
             made = await tx.connection.exec_driver_sql(
                 "INSERT INTO series (name, unit, decimals) VALUES (?, ?, ?) RETURNING id", key
             )
             self._series[key] = made.scalar_one()
-        return self._series[key]
+        id_ = self._series[key]
+        if self._kinds.get(id_, Kind.SAMPLE) != kind:
+            await tx.connection.exec_driver_sql("UPDATE series SET kind = ? WHERE id = ?", (kind.value, id_))
+            self._kinds[id_] = kind
+        return id_
 
     async def calibration(self, tx: Tx, id_: str) -> int:
         """The local id of a calibration; a new one is recorded in the stream of meta too."""

@@ -59,6 +59,34 @@ reading: Final = Table(
     sqlite_autoincrement=True,
 )
 
+#: What is left of readings for which there was no room: rows of one series among the positions `first..last` of log
+#: `source`, or one row carried over as it was (span 0; of its values only the last is filled in).  No row of the
+#: series stands in the `before` positions before `first` nor in the `after` positions after `last`: two that meet so
+#: may be made one.
+summary: Final = Table(
+    "summary",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("source", Integer, nullable=False),
+    Column("first", Integer, nullable=False),
+    Column("last", Integer, nullable=False),
+    Column("before", Integer, nullable=False),
+    Column("after", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("series", Integer, nullable=False),
+    Column("ts", Integer, nullable=False),
+    Column("span_s", Integer, nullable=False),
+    Column("good", Integer, nullable=False),
+    Column("min", Float),
+    Column("mean", Float),
+    Column("max", Float),
+    Column("last_value", Float),
+    Column("quality", Integer, nullable=False),
+    Column("reason", Text),
+    Column("calibration", Integer),
+    sqlite_autoincrement=True,
+)
+
 event: Final = Table(
     "event",
     metadata,
@@ -126,7 +154,8 @@ binding: Final = Table(
     Column("who", Text, nullable=False),
 )
 
-#: A changed unit or number of decimals makes another row: what was sent keeps what it decodes to.
+#: A changed unit or number of decimals makes another row: what was sent keeps what it decodes to.  `kind` is the class
+#: of its point (drivers.base.Kind).
 series: Final = Table(
     "series",
     metadata,
@@ -134,6 +163,7 @@ series: Final = Table(
     Column("name", Text, nullable=False),
     Column("unit", Text, nullable=False),
     Column("decimals", Integer, nullable=False),
+    Column("kind", Text, nullable=False, server_default="sample"),
     UniqueConstraint("name", "unit", "decimals", name="series_key"),
 )
 
@@ -156,6 +186,17 @@ block: Final = Table(
     Column("max", Float),
     Column("mean", Float),
     Column("last", Float),
+    Column("data", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: A page of one series' minutes (span 60, an hour), quarters of an hour (900, a day) or days (86400, a year).
+rollup: Final = Table(
+    "rollup",
+    metadata,
+    Column("series", Integer, primary_key=True),
+    Column("span_s", Integer, primary_key=True),
+    Column("page", Integer, primary_key=True),
     Column("data", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )

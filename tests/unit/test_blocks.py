@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -16,7 +17,7 @@ from edge.clock import ClockState, FakeClock
 from edge.store.blocks import BlockBuilder
 from edge.store.codec import CLOCKS, HOUR_MS, BlockError, Sample, decode, encode, first_ms, stats
 from edge.store.database import Store
-from edge.store.gather import Block, LogTime, LogTimes, read_frames
+from edge.store.gather import Block, Frames, LogTime, LogTimes, read_frames
 from tests.stores import a_reading, fetch, opened, record
 
 on_loop = pytest.mark.anyio
@@ -211,15 +212,17 @@ async def test_a_write_that_fails_is_done_again_whole(tmp_path: Path) -> None:
     async with opened(tmp_path, clock) as store:
         builder = BlockBuilder(store, clock)
         await an_hour(store, clock)
-        last, blocks = await builder._gather(store.heads["readings"], clock.now_ms())
-        broken = Block(series=blocks[1].series, hour=blocks[1].hour, stats=blocks[1].stats, data=None)  # type: ignore[arg-type]
+        frames = await builder._gather(store.heads["readings"], clock.now_ms(), 0)
+        whole, other = frames.blocks
+        nothing: Any = None
+        broken = Block(series=other.series, hour=nothing, stats=other.stats, data=b"", minutes=b"")
         with pytest.raises(Exception, match="NOT NULL"):
-            await builder._write(0, last, [blocks[0], broken])
+            await builder._write(0, Frames(last=frames.last, rolled=-1, blocks=[whole, broken], pages=[]))
         assert blocks_of(store) == {}
         assert await builder.blocked() == 0
         assert await builder.build() == 2
         with pytest.raises(BlockError, match="another builder"):
-            await builder._write(0, last, blocks)
+            await builder._write(0, frames)
 
 
 @on_loop
@@ -231,16 +234,16 @@ async def test_passes_are_bounded_and_meet_where_they_should(
     async with opened(tmp_path, clock) as store:
         await an_hour(store, clock)
         whole, parts = BlockBuilder(store, clock), BlockBuilder(store, clock)
-        last, blocks = await whole._gather(store.heads["readings"], clock.now_ms())
-        assert last == 120
+        frames = await whole._gather(store.heads["readings"], clock.now_ms(), 0)
+        assert frames.last == 120
         real = parts._gather
 
-        async def little(head: int, hour_ms: int) -> tuple[int, list[Block]]:
-            return await real(min(head, await parts.blocked() + 7), hour_ms)
+        async def little(head: int, hour_ms: int, day: int) -> Frames:
+            return await real(min(head, await parts.blocked() + 7), hour_ms, day)
 
         monkeypatch.setattr(parts, "_gather", little)
         assert await parts.build() > 2
-        wanted = {(b.series, b.hour): decode(b.data) for b in blocks}
+        wanted = {(b.series, b.hour): decode(b.data) for b in frames.blocks}
         rows = fetch(store.path, "SELECT series, hour, data FROM block")
         assert {(series, hour): decode(data) for series, hour, data in rows} == wanted
 
@@ -259,7 +262,9 @@ async def test_the_loop_builds_after_the_start_and_after_each_hour(tmp_path: Pat
         group.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("raw", [b"", b"\0" * 7, b"\0" * 20])
+@pytest.mark.parametrize(
+    "raw", [b"", b"\0" * 7, b"\0" * 20, b"\0" * 16 + b"b" + b"\0" * 40, b"\0" * 16 + b"x"]
+)
 def test_frames_that_were_cut_off_are_refused(raw: bytes) -> None:
     with pytest.raises(BlockError):
         read_frames(raw)

@@ -9,6 +9,8 @@ import pytest
 
 from edge.clock import FakeClock
 from edge.store.check import quick_check
+from edge.store.log import STREAM_TABLES
+from edge.store.rebuild import STREAMS, mark_of
 from edge.supervisor import Problems
 from tests.stores import a_reading, fetch, opened, record
 
@@ -47,7 +49,12 @@ async def test_damage_is_an_alarm_and_an_event_and_the_daemon_goes_on(tmp_path: 
     faults, problems, told = await checked(tmp_path)
     assert faults
     assert problems.health() == "failing"
-    assert "put a backup in its place" in problems.texts()[0]
+    assert "restart the daemon" in problems.texts()[0]
+    assert mark_of(path).exists()  # the next start makes it anew
     ((kind, subject, severity, body),) = told
     assert (kind, subject, severity) == ("store-damaged", str(path), "alarm")
     assert body["faults"] == faults
+
+
+def test_what_is_made_anew_knows_every_stream() -> None:
+    assert {stream: table for table, stream in STREAMS.items()} == dict(STREAM_TABLES)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -44,6 +46,16 @@ async def recorded(folder: Path, clock: FakeClock, *, blocked: bool, minutes: in
     return began
 
 
+def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    """Equal; means but for their last bit, for a rollup adds them up in another order."""
+    for piece, twin in zip(one, other, strict=True):
+        for reading, like in zip(piece["readings"], twin["readings"], strict=True):
+            if reading.get("n"):
+                assert math.isclose(reading["value"], like["value"], rel_tol=1e-15, abs_tol=1e-15)
+                reading["value"] = like["value"]
+    assert one == other
+
+
 @pytest.mark.parametrize("resolution_s", [0, 60, 420, 3600, 7200, 86_400])
 @pytest.mark.parametrize(
     ("first", "last", "limit"), [(0, 150, 1000), (7, 133, 1000), (0, 150, 5), (59, 61, 3), (70, 70, 9)]
@@ -61,7 +73,7 @@ async def test_blocks_and_the_log_give_the_same_answer(
                 ["a.x", "b.y"], began + first * MINUTE_MS, began + last * MINUTE_MS, limit, resolution_s
             )
         answers.append(history.readings_json(pieces))
-    assert answers[0] == answers[1]
+    same(*answers)
     assert [piece["series"] for piece in answers[0]] == ["a.x", "b.y"]
     if not resolution_s:
         wanted = [float(i) for i in range(first, last)][-limit:]

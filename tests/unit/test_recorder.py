@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from drivers.base import Quality
+from drivers.base import Kind, Quality
 from edge.clock import ClockState, FakeClock
+from edge.image import Reading
 from edge.store.config import StoreConfig
 from edge.store.database import Store, Tx
 from edge.store.recorder import ADVICE, IDLE_WRITE_S, Recorder, final, reason_of
@@ -286,3 +288,50 @@ async def test_another_writer_is_an_error_that_passes(tmp_path: Path) -> None:
 def test_every_failure_has_a_word_and_an_advice(words: str, reason: str) -> None:
     assert reason_of(words) == reason
     assert ADVICE[reason]
+
+
+def a_register(clock: FakeClock, value: float, series: str = "house.energy") -> Reading:
+    return replace(a_reading(clock, series, value, unit="kWh"), kind=Kind.REGISTER)
+
+
+async def test_of_a_register_the_newest_value_of_each_interval_is_kept(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store:
+        recorder = recorder_of(store, clock, register_interval_s=60)
+
+        async def kept() -> list[float]:
+            await recorder.flush()
+            return [value for (value,) in fetch(store.path, "SELECT value FROM reading ORDER BY seq")]
+
+        for second in range(0, 130, 10):
+            recorder.put(a_register(clock, second))
+            clock.pass_s(10)
+        assert await kept() == [0, 60, 120]
+        assert recorder.status()["capped"] == 10
+        recorder.put(a_register(clock, 130))
+        assert await kept() == [0, 60, 120]
+        clock.pass_s(60)
+        assert await kept() == [0, 60, 120, 130], "nothing newer came, so it ends the interval"
+        assert await kept() == [0, 60, 120, 130]
+        recorder.tighten(4)
+        for second in range(200, 500, 10):
+            recorder.put(a_register(clock, second))
+            clock.pass_s(10)
+        assert await kept() == [0, 60, 120, 130, 380]
+        await recorder.flush(last=True)
+        assert (await kept())[-1] == 490
+        assert fetch(store.path, "SELECT kind FROM series") == [("register",)]
+        body = fetch(store.path, "SELECT body FROM meta WHERE kind = 'series'")[0][0]
+        assert json.loads(body)["kind"] == "register"
+
+
+async def test_a_point_that_becomes_a_register_is_one_from_then_on(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store:
+        recorder = recorder_of(store, clock)
+        recorder.put(a_reading(clock, "house.energy", 1, unit="kWh"))
+        await recorder.flush()
+        assert fetch(store.path, "SELECT kind FROM series") == [("sample",)]
+        recorder.put(a_register(clock, 2))
+        await recorder.flush()
+        assert fetch(store.path, "SELECT kind FROM series") == [("register",)]

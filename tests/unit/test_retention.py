@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.clock import FakeClock
+from edge.clock import ClockState, FakeClock
 from edge.store import retention
 from edge.store.blocks import BlockBuilder
 from edge.store.config import StoreConfig
@@ -49,6 +49,9 @@ class _NoPause(FakeClock):
 
     def now_ms(self) -> int:
         return self._clock.now_ms()
+
+    def state(self) -> ClockState:
+        return self._clock.state()
 
     async def sleep(self, seconds: float) -> None:
         await anyio.lowlevel.checkpoint()
@@ -150,9 +153,13 @@ async def test_events_go_without_blocks_and_meta_keeps_the_newest_of_each_key(tm
             clock.pass_s(3600)
         clock.pass_s(2 * DAY_S)
         settled.of = {"events": Ranges([(1, 4)]), "meta": Ranges([(1, 4)])}
-        gone = await retention_of(store, clock, settled).prune()
+        worker = retention_of(store, clock, settled, keep_events_days=3)
+        await worker.prune()
+        assert seqs(store, "event") == [1, 2, 3, 4, 5], "events are kept longer than readings"
+        clock.pass_s(DAY_S)
+        gone = await worker.prune()
         assert seqs(store, "event") == [5]
-        assert gone["meta"] == 3
+        assert gone["event"] == 4
         bodies = fetch(store.path, "SELECT kind, id, body FROM meta ORDER BY seq")
         assert bodies == [
             ("device", "tank", '{"n":1}'),
@@ -161,14 +168,73 @@ async def test_events_go_without_blocks_and_meta_keeps_the_newest_of_each_key(tm
         ]
 
 
-async def test_old_blocks_go_and_young_ones_stay(tmp_path: Path) -> None:
+TIERS = {
+    "readings": "SELECT count(*) FROM block WHERE data != x''",
+    "minutes": "SELECT count(*) FROM rollup WHERE span_s = 60",
+    "quarters": "SELECT count(*) FROM rollup WHERE span_s = 900",
+    "hours": "SELECT count(*) FROM block",
+    "days": "SELECT count(*) FROM rollup WHERE span_s = 86400",
+}
+
+
+def tiers(store: Store) -> dict[str, int]:
+    """How many blocks or pages each tier has."""
+    return {name: fetch(store.path, sql)[0][0] for name, sql in TIERS.items()}
+
+
+async def test_each_tier_of_history_is_kept_as_long_as_it_is_told(tmp_path: Path) -> None:
     clock = FakeClock()
     async with opened(tmp_path, clock) as store:
-        await some_hours(store, clock, 50)
+        await some_hours(store, clock, 24 * 5)
         await BlockBuilder(store, clock).build()
-        gone = await retention_of(store, clock, Settled(), keep_blocks_days=1).prune()
-        assert gone["block"] == 26
-        assert fetch(store.path, "SELECT count(*) FROM block") == [(24,)]
+        assert tiers(store) == {"readings": 120, "minutes": 120, "quarters": 5, "hours": 120, "days": 1}
+        options = {
+            "keep_blocks_days": 1, "keep_minutes_days": 2, "keep_quarters_days": 3, "keep_hours_days": 4
+        }  # fmt: skip
+        prune = retention_of(store, clock, Settled(), **options).prune
+        assert (await prune())["history"] == 96 + 72 + 2 + 24
+        assert tiers(store) == {"readings": 24, "minutes": 48, "quarters": 3, "hours": 96, "days": 1}
+        assert (await prune())["history"] == 0
+        clock.pass_s(400 * DAY_S)
+        await prune()
+        assert tiers(store) == dict.fromkeys(TIERS, 0)
+
+
+async def test_a_clock_that_is_not_trusted_lets_nothing_go(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store:
+        await some_hours(store, clock, 30)
+        await BlockBuilder(store, clock).build()
+        before = tiers(store)
+        clock.step(24 * 365 * DAY_S * 1000)
+        clock.set_state(ClockState.UNKNOWN)
+        clock.check()
+        await BlockBuilder(store, clock).build()
+        assert not any((await retention_of(store, clock, Settled(), keep_blocks_days=1).prune()).values())
+        assert tiers(store) == before
+
+
+async def test_for_want_of_room_the_finest_goes_first_and_days_stay(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store:
+        await some_hours(store, clock, 48)
+        await BlockBuilder(store, clock).build()
+        worker = retention_of(store, clock, Settled())
+
+        async def shrink(size: int) -> dict[str, int]:
+            async with store.write() as tx:
+                freed = await worker.shrink(tx, size)
+            assert freed >= size or size == 1 << 40
+            return tiers(store)
+
+        assert await shrink(1) == {"readings": 47, "minutes": 48, "quarters": 2, "hours": 48, "days": 1}
+        oldest = fetch(store.path, "SELECT min(hour) FROM block WHERE data != x''")[0][0]
+        assert fetch(store.path, "SELECT min(hour) FROM block")[0][0] == oldest - 1
+        size = fetch(store.path, "SELECT sum(length(data)) FROM block")[0][0]
+        assert await shrink(size) == {"readings": 0, "minutes": 48, "quarters": 2, "hours": 48, "days": 1}
+        assert (await shrink(1))["minutes"] == 47
+        last = await shrink(1 << 40)
+        assert last == {"readings": 0, "minutes": 0, "quarters": 0, "hours": 0, "days": 1}
 
 
 async def test_the_pages_that_become_free_are_used_again(tmp_path: Path) -> None:

@@ -11,12 +11,21 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 
-from edge.clock import ClockState, FakeClock
+from edge.clock import EARLIEST_MS, ClockState, FakeClock
 from edge.store.config import StoreConfig
 from edge.store.database import Store, StoreError, StoreLocked, clean, set_aside_if_corrupt
 from edge.store.events import EventQueue
-from edge.store.log import RANDOM_BITS, new_log_id, offsets_by_evidence
+from edge.store.log import (
+    CLOCK_END_MS,
+    RANDOM_BITS,
+    Log,
+    estimate_offsets,
+    known_past_ms,
+    new_log_id,
+    offsets_by_evidence,
+)
 from edge.store.tables import metadata
+from sync.messages import LOG_END
 
 pytestmark = pytest.mark.anyio
 
@@ -187,6 +196,27 @@ async def test_a_log_on_an_untrusted_clock_counts_time_by_its_own_base(config: S
     ]
 
 
+async def test_memory_changes_after_the_commit_in_order_and_never_without_one(config: StoreConfig) -> None:
+    done: list[tuple[str, int]] = []
+    async with Store.open(config, FakeClock()) as store:
+        async with store.write() as tx:
+            await tx.emit(kind="a", subject="x")
+            tx.on_commit(lambda: done.append(("first", store.heads["events"])))
+            tx.on_commit(lambda: done.append(("second", store.heads["events"])))
+            assert done == []
+
+        async def fail() -> None:
+            async with store.write() as tx:
+                tx.on_commit(lambda: done.append(("never", 0)))
+                await tx.execute("INSERT INTO nowhere VALUES (1)")
+
+        with pytest.raises(DBAPIError):
+            await fail()
+        async with store.write() as tx:
+            await tx.emit(kind="b", subject="x")
+    assert done == [("first", 1), ("second", 1)]
+
+
 async def test_events_wait_in_a_queue_and_come_in_order(config: StoreConfig) -> None:
     clock = FakeClock()
     async with Store.open(config, clock) as store:
@@ -210,6 +240,75 @@ async def test_log_ids_only_grow(config: StoreConfig) -> None:
         async with store.write() as tx:
             await tx.emit(kind="b", subject="x")
         assert store.logs[1].id > store.logs[0].id + (10_000 << RANDOM_BITS)
+
+
+async def test_a_clock_of_any_year_gives_an_id_that_can_be_stored_and_followed(config: StoreConfig) -> None:
+    for now_ms in (0, 10_413_792_000_000, 1 << 60):
+        clock = FakeClock(now_ms=now_ms, state=ClockState.UNKNOWN)
+        async with Store.open(config, clock) as store:
+            for _ in range(3):
+                async with store.write() as tx:
+                    await tx.emit(kind="a", subject="x")
+                store.end_log()
+            assert [log.id for log in store.logs] == sorted({log.id for log in store.logs})
+            assert store.logs[-1].id < LOG_END
+    assert new_log_id(1 << 60, CLOCK_END_MS + 1_000_000 << RANDOM_BITS) < LOG_END
+
+
+def a_log(id_: int, opened_ms: int, offset_ms: int | None, *, state: str = "unknown", boot: str = "b") -> Log:
+    return Log(
+        id=id_, opened_ms=opened_ms, boot_id=boot, monotonic_ms=0, clock=state, offset_ms=offset_ms,
+        estimated=False, begin={},
+    )  # fmt: skip
+
+
+def test_a_log_of_which_nothing_is_known_ends_where_the_next_one_begins() -> None:
+    past, future = a_log(1, 0, None), a_log(2, 9_000_000, None)
+    known, waiting = a_log(3, 500_000, 100_000), a_log(4, 777, None)
+    found = estimate_offsets((past, future, known, waiting), {1: 50_000, 2: 9_001_000})
+    assert found == {
+        1: 549_000,
+        2: 600_000 - 9_001_000,
+    }  # 2 ends at 600 s, and lasted one; 1 ends where 2 begins
+
+
+def test_what_is_certainly_past_is_told_by_the_newest_log_of_known_time() -> None:
+    assert known_past_ms((), {}) is None
+    future = a_log(1, 2_500_000_000_000, 0, state="holdover")
+    right = a_log(2, 1_800_000_000_000, 0, state="synced")
+    guess = a_log(3, 2_500_000_000_000, None)
+    ends = {2: 1_800_000_009_000, 3: 2_500_000_001_000}
+    assert known_past_ms((future, right), ends) == 1_800_000_009_000
+    assert known_past_ms((future, right, guess), ends) == 1_800_000_010_000
+    assert known_past_ms((guess,), ends) == EARLIEST_MS + 1000
+
+
+async def test_one_boot_in_the_future_does_not_bend_the_next_ones(config: StoreConfig) -> None:
+    clock = FakeClock(now_ms=2_524_608_000_000, state=ClockState.UNKNOWN)
+    async with Store.open(config, clock) as store:
+        async with store.write() as tx:
+            await tx.emit(kind="early", subject="reef")
+        assert store.log is not None
+        assert await store.known_past_ms() == EARLIEST_MS
+        await store.set_offset(store.log.id, 1_800_000_000_000 - 2_524_608_000_000, estimated=False)
+        assert await store.known_past_ms() == 1_800_000_000_000
+    async with Store.open(config, FakeClock()) as store:
+        assert store.last_commit_ms == await store.known_past_ms() == 1_800_000_000_000
+
+
+async def test_the_first_offset_of_a_log_stands_whoever_else_found_one(config: StoreConfig) -> None:
+    async with Store.open(config, FakeClock(state=ClockState.UNKNOWN)) as store:
+        async with store.write() as tx:
+            await tx.emit(kind="early", subject="reef")
+        log = store.logs[0].id
+        async with anyio.create_task_group() as group:
+            for offset_ms in (5000, 6000):
+
+                async def fix(offset_ms: int = offset_ms) -> None:
+                    await store.set_offset(log, offset_ms, estimated=False)
+
+                group.start_soon(fix)
+        assert store.logs[0].offset_ms == 5000
 
 
 def test_a_corrupt_file_is_set_aside_and_a_sound_one_stays(tmp_path: Path) -> None:
