@@ -147,12 +147,59 @@ def _store(store: Mapping[str, Any]) -> Iterator[Metric]:
     ):
         if store.get(key) is not None:
             yield _gauge(name, words, store[key])
+    for key, name, words in (
+        ("capped", "tidewatt_readings_capped", "Values of registers left out between two that are kept"),
+        ("events_dropped", "tidewatt_events_dropped", "Events that were not stored: the queue was full"),
+        (
+            "events_capped",
+            "tidewatt_events_capped",
+            "Events beyond the cap an hour, of which only the number is kept",
+        ),
+    ):
+        if store.get(key) is not None:
+            yield _counter(name, words, store[key])
+    if store.get("budget"):
+        yield from _budget(store["budget"])
     dropped = CounterMetricFamily(
         "tidewatt_readings_dropped", "Readings that were not stored, by reason", labels=("reason",)
     )
-    for reason, count in (store.get("dropped") or {}).items():
+    for reason, count in ({"queue-full": 0} | (store.get("dropped") or {})).items():
         dropped.add_metric((str(reason),), count)
     yield dropped
+
+
+def _budget(budget: Mapping[str, Any]) -> Iterator[Metric]:
+    yield _gauge("tidewatt_store_budget_bytes", "Disk that the database may take", budget["budget_bytes"])
+    used = GaugeMetricFamily("tidewatt_store_used_bytes", "Disk that it takes, by class", labels=("class",))
+    for name, size in budget["used_bytes"].items():
+        used.add_metric((name,), size)
+    thinned = CounterMetricFamily(
+        "tidewatt_thinned_rows", "Undelivered rows that became summaries, by their seconds", labels=("span",)
+    )
+    for span_s, rows in budget["thinned_rows"].items():
+        thinned.add_metric((span_s,), rows)
+    yield from (used, thinned)
+    yield _counter(
+        "tidewatt_overflow_rows", "Readings dropped undelivered for want of room", budget["dropped_rows"]
+    )
+
+
+LANE_METRICS: Final = (
+    ("in_flight", "tidewatt_lane_batches_in_flight", "Batches that wait for their answer"),
+    ("limit", "tidewatt_lane_batches_in_flight_limit", "Batches that may wait for their answer at present"),
+    ("bytes_in_flight", "tidewatt_lane_bytes_in_flight", "Payload bytes that wait for their answer"),
+    ("rows_s", "tidewatt_lane_rows_per_second", "Rows confirmed, over the last seconds"),
+    ("bytes_s", "tidewatt_lane_bytes_per_second", "Payload bytes confirmed, over the last seconds"),
+    ("behind_s", "tidewatt_lane_behind_seconds", "Age of the oldest row that waits in the lane"),
+)
+
+
+def _lanes(lanes: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    for key, name, words in LANE_METRICS:
+        family = GaugeMetricFamily(name, words, labels=("lane",))
+        for lane, numbers in lanes.items():
+            family.add_metric((lane,), numbers[key] or 0.0)
+        yield family
 
 
 def _delivery(delivery: Mapping[str, Any]) -> Iterator[Metric]:
@@ -164,6 +211,8 @@ def _delivery(delivery: Mapping[str, Any]) -> Iterator[Metric]:
     ):
         if delivery.get(key) is not None:
             yield _counter(name, words, delivery[key])
+    if delivery.get("lanes"):
+        yield from _lanes(delivery["lanes"])
     backlog = GaugeMetricFamily(
         "tidewatt_backlog_rows", "Rows that upstream does not hold yet", labels=("stream",)
     )
@@ -172,10 +221,18 @@ def _delivery(delivery: Mapping[str, Any]) -> Iterator[Metric]:
         "Age of the oldest row that upstream does not hold",
         labels=("stream",),
     )
+    holes = GaugeMetricFamily(
+        "tidewatt_hole_rows", "Positions that will never come, each with its reason", labels=("stream",)
+    )
+    refused = GaugeMetricFamily(
+        "tidewatt_refused_rows", "Rows in upstream's dead letters, as this run was told", labels=("stream",)
+    )
     for stream, state in (delivery.get("streams") or {}).items():
+        holes.add_metric((stream,), state["holes"])
+        refused.add_metric((stream,), state["refused"])
         backlog.add_metric((stream,), state["backlog"])
         oldest.add_metric((stream,), state["oldest_unsent_age_s"] or 0.0)
-    yield from (backlog, oldest)
+    yield from (backlog, oldest, holes, refused)
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from edge.clock import Clock, iso_utc
 from edge.config import Config
 from edge.control.service import Control
 from edge.image import Image, Reading
 from edge.poll.poller import Poller
 from edge.store import history
+from edge.store.budget import Budget
 from edge.store.card import UNKNOWN_WEAR, Card, Wear
 from edge.store.database import Store
 from edge.store.events import EventQueue
@@ -25,6 +28,7 @@ from edge.store.recorder import Recorder
 from edge.supervisor import Problems
 from edge.uplink.publisher import Publisher
 from edge.web.backend import EventsQuery, NotFound, ReadingsQuery
+from sync.messages import SUMMARIES
 
 REFRESH_S: Final = 5.0
 MEGABYTE: Final = 1_000_000
@@ -71,6 +75,7 @@ class Site:
         self.config = config
         self.config_state = config_state
         self.publisher = publisher
+        self.budget: Budget | None = None
         self._version = version
         self._clock = clock
         self._image = image
@@ -116,11 +121,8 @@ class Site:
         if self.publisher is not None:
             async with self._store.read() as connection:
                 for stream, numbers in self.publisher.status()["streams"].items():
-                    found = await connection.exec_driver_sql(
-                        f"SELECT ts FROM {STREAM_TABLES[stream]} WHERE seq >= ? ORDER BY seq LIMIT 1",
-                        (numbers["first_waiting"],),
-                    )
-                    oldest[stream] = found.scalar_one_or_none() if numbers["backlog"] else None
+                    if numbers["backlog"]:
+                        oldest[stream] = await self._oldest_ms(connection, stream, numbers["first_waiting"])
         path = self._store.path
         files = [path, path.with_name(path.name + "-wal")]
         free = shutil.disk_usage(path.parent).free
@@ -140,6 +142,21 @@ class Site:
             )
         else:
             self._problems.clear("store.disk")
+
+    async def _oldest_ms(self, connection: AsyncConnection, stream: str, first: int) -> int | None:
+        """Corrected time of the first row from a position on; of summaries it is that of what they stand for."""
+        source = "source" if stream == SUMMARIES else "NULL"
+        found = await connection.exec_driver_sql(
+            f"SELECT seq, ts, {source} AS source FROM {STREAM_TABLES[stream]} WHERE seq >= ? ORDER BY seq LIMIT 1",
+            (first,),
+        )
+        row = found.first()
+        if row is None:
+            return None
+        logs = [log for log in self._store.logs if log.begin.get(stream, 1) <= row.seq][-1:]
+        if row.source is not None:
+            logs = [log for log in self._store.logs if log.id == row.source]
+        return int(row.ts) + ((logs[0].offset_ms if logs else None) or 0)
 
     # ------------------------------------------------------------------------------------------ asked
 
@@ -177,6 +194,10 @@ class Site:
             "stored_total": recorder["stored_total"],
             "queued": recorder["queued"],
             "dropped": recorder["dropped"],
+            "capped": recorder["capped"],
+            "events_dropped": self._events.dropped,
+            "events_capped": self._events.capped,
+            "budget": None if self.budget is None else self.budget.status(),
             "flush_interval_s": self.config.store.flush_interval_s,
             "last_commit": None if store.last_commit_ms is None else iso_utc(store.last_commit_ms),
             "commits_total": store.commits,
@@ -200,13 +221,20 @@ class Site:
         if self.publisher is None:
             return {
                 "enabled": False, "state": "disabled", "why": "", "broker": "", "ledger": "", "bound": False,
-                "candidate": "", "advice": "", "last_answer": None, "in_flight": 0, "streams": {},
+                "candidate": "", "advice": "", "last_answer": None, "in_flight": 0, "lanes": {},
+                "eta_s": None, "rows_s": 0.0, "bytes_s": 0.0, "streams": {},
             }  # fmt: skip
         delivery = self.publisher.status()
         for stream, numbers in delivery["streams"].items():
             oldest = self._looked.oldest_ms.get(stream) if numbers["backlog"] else None
             age_s = None if oldest is None else max(0.0, round((now_ms - oldest) / 1000, 1))
             numbers["oldest_unsent_age_s"] = age_s
+            numbers["oldest_unsent"] = None if oldest is None else iso_utc(oldest)
+        lanes = delivery["lanes"]
+        ages = [numbers["oldest_unsent_age_s"] for numbers in delivery["streams"].values()]
+        lanes["backlog"]["behind_s"] = max((age for age in ages if age is not None), default=None)
+        for unit in ("rows_s", "bytes_s"):
+            delivery[unit] = round(sum(lane[unit] for lane in lanes.values()), 1)
         return delivery
 
     def devices(self) -> Sequence[Mapping[str, Any]]:

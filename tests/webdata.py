@@ -294,6 +294,16 @@ class FakeSite:
                 "stored_total": stored,
                 "queued": 12,
                 "dropped": {"queue-full": 0},
+                "capped": 17,
+                "events_dropped": 0,
+                "events_capped": 3,
+                "budget": {
+                    "budget_bytes": 2_000_000_000,
+                    "used_bytes": {"raw": 41_000_000, "history": 20_000_000},
+                    "thinned_rows": {"60": 1200, "300": 0, "3600": 0},
+                    "dropped_rows": 5,
+                    "pressure": 1,
+                },
                 "flush_interval_s": 5.0,
                 "last_commit": iso_utc(now_ms - 2000),
                 "bytes": 61_400_000,
@@ -316,6 +326,10 @@ class FakeSite:
                 "in_flight": 1,
                 "batches_sent": 812,
                 "bytes_sent": 5_120_000,
+                "lanes": {"live": _lane(2, None), "backlog": _lane(8, 184.0 if backlog else None)},
+                "rows_s": 820.0,
+                "bytes_s": 9_400.0,
+                "eta_s": backlog / 410,
                 "streams": {
                     "readings": _stream(stored, backlog),
                     "events": _stream(events, 0),
@@ -408,6 +422,13 @@ def _stream(head: int, backlog: int) -> dict[str, Any]:
         "refused": 0,
         "oldest_unsent_age_s": 184.0 if backlog else None,
     }
+
+
+def _lane(limit: int, behind_s: float | None) -> dict[str, Any]:
+    return {
+        "in_flight": 1, "limit": limit, "limit_max": limit, "bytes_in_flight": 5200, "rows_s": 410.0,
+        "bytes_s": 4700.0, "behind_s": behind_s,
+    }  # fmt: skip
 
 
 def _switched(series: str, query: ReadingsQuery) -> dict[str, Any]:

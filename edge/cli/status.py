@@ -26,8 +26,6 @@ from edge.cli.table import Column, colour, pairs, show
 from edge.clock import iso_utc
 from edge.local import LocalUnavailable
 
-STREAM_NUMBERS = ("newest", "settled", "backlog", "waiting", "gaps", "refused")
-
 
 @click.command(
     epilog="""\b
@@ -71,6 +69,7 @@ def _print(state: dict[str, Any], zone: tzinfo) -> None:
             ("running", f"{show_duration(state.get('uptime_s'))}, version {state.get('version', '?')}"),
             ("clock", _clock(state.get("clock", {}), zone)),
             ("store", _store(state.get("store", {}), zone)),
+            *_budget(state.get("store", {}).get("budget")),
             ("devices", _devices(state.get("devices", {}))),
             ("delivery", delivery_line(state.get("delivery", {}), zone)),
             ("config", _config(state.get("config", {}), zone)),
@@ -99,7 +98,24 @@ def _store(store: dict[str, Any], zone: tzinfo) -> str:
     ]
     if dropped:
         parts.append(colour("warning", f"{dropped:,} dropped"))
+    if events := store.get("events_dropped"):
+        parts.append(colour("warning", f"{events:,} events dropped"))
+    if capped := store.get("capped"):
+        parts.append(f"{capped:,} values of registers left out")
+    if capped := store.get("events_capped"):
+        parts.append(f"{capped:,} events only counted")
     return "; ".join(parts)
+
+
+def _budget(budget: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What the disk budget has cost so far; no line while it cost nothing."""
+    thinned = sum((budget or {}).get("thinned_rows", {}).values())
+    if not budget or not (thinned or budget["dropped_rows"]):
+        return []
+    words = f"{show_bytes(budget['budget_bytes'])} are used up: {thinned:,} rows became summaries"
+    if budget["dropped_rows"]:
+        words += colour("warning", f", {budget['dropped_rows']:,} rows were dropped")
+    return [("disk budget", words)]
 
 
 def _devices(devices: dict[str, Any]) -> str:
@@ -152,6 +168,55 @@ def print_streams(delivery: dict[str, Any]) -> None:
     ]
     click.echo()
     show(columns, rows)
+
+
+def print_lanes(delivery: dict[str, Any], zone: tzinfo) -> None:
+    """How fast it goes, and what waits: both lanes, then the ranges that upstream does not hold."""
+    lanes = delivery.get("lanes", {})
+    if not lanes:
+        return
+    click.echo()
+    pairs(
+        [
+            ("live", _live(lanes["live"])),
+            ("backlog", _backlog(delivery, lanes["backlog"])),
+            *(
+                (f"{name} wait", _waiting(stream, zone))
+                for name, stream in delivery.get("streams", {}).items()
+                if stream.get("ranges")
+            ),
+        ]
+    )
+
+
+def _live(lane: dict[str, Any]) -> str:
+    behind = f", {show_duration(lane['behind_s'])} behind" if lane["behind_s"] else ""
+    return f"{lane['in_flight']} of {lane['limit']} in flight{behind}"
+
+
+def _backlog(delivery: dict[str, Any], lane: dict[str, Any]) -> str:
+    streams = delivery.get("streams", {}).values()
+    rows = sum(stream["backlog"] for stream in streams)
+    if not rows:
+        return "nothing waits"
+    parts = [f"{rows:,} rows in {sum(stream['fragments'] for stream in streams)} ranges"]
+    if lane["behind_s"] is not None:
+        parts.append(f"oldest {show_duration(lane['behind_s'])}")
+    parts.append(f"window {lane['in_flight']} of {lane['limit']} (up to {lane['limit_max']})")
+    eta_s = delivery.get("eta_s")
+    if eta_s is None:
+        return ", ".join([*parts, "nothing moves"])
+    parts += [f"{delivery['rows_s']:,.0f} rows/s, {show_bytes(delivery['bytes_s'])}/s"]
+    return ", ".join([*parts, f"{show_duration(eta_s)} to drain"])
+
+
+def _waiting(stream: dict[str, Any], zone: tzinfo) -> str:
+    shown = ", ".join(
+        f"{first:,}" if first == last else f"{first:,}-{last:,}" for first, last in stream["ranges"]
+    )
+    more = stream["fragments"] - len(stream["ranges"])
+    since = show_time(stream.get("oldest_unsent"), zone)
+    return shown + (f" and {more} more" if more > 0 else "") + (f", since {since}" if since else "")
 
 
 # ------------------------------------------------------------------------------------ without a daemon

@@ -51,6 +51,18 @@ class ClockStatus(TypedDict):
     boot_id: str
 
 
+class Budget(TypedDict):
+    """What the disk budget allows and has cost since the start."""
+
+    budget_bytes: Count
+    used_bytes: Annotated[dict[str, int], Field(description="by class: raw, summaries, history, kept")]
+    thinned_rows: Annotated[
+        dict[str, int], Field(description="undelivered rows that became summaries, by seconds of a summary")
+    ]
+    dropped_rows: Annotated[Count, Field(description="readings dropped undelivered for want of room")]
+    pressure: Annotated[int, Field(ge=1, description="by how much the caps at the source are tightened")]
+
+
 class StoreStatus(TypedDict):
     """The local database."""
 
@@ -61,6 +73,12 @@ class StoreStatus(TypedDict):
     stored_total: Annotated[Count, Field(description="readings committed since the start")]
     queued: Annotated[Count, Field(description="readings that wait for the next commit")]
     dropped: Annotated[dict[str, int], Field(description="readings that were not stored, by reason")]
+    capped: NotRequired[
+        Annotated[Count, Field(description="values of registers left out between two kept ones")]
+    ]
+    events_dropped: NotRequired[Annotated[Count, Field(description="events that were not stored")]]
+    events_capped: NotRequired[Annotated[Count, Field(description="events of which only the number is kept")]]
+    budget: NotRequired[Budget | None]
     flush_interval_s: Annotated[float, Field(description="what a power cut can lose at most, in seconds")]
     last_commit: TimeOrNone
     bytes: Annotated[Count, Field(description="size of the database files")]
@@ -97,6 +115,21 @@ class StreamStatus(TypedDict):
     holes: Annotated[Count, Field(description="positions that will never come, with a reason on record")]
     refused: Annotated[Count, Field(description="rows that upstream put aside as unreadable")]
     first_waiting: NotRequired[Annotated[Count, Field(description="0 when nothing waits")]]
+    oldest_unsent: NotRequired[TimeOrNone]
+    fragments: NotRequired[Annotated[Count, Field(description="into how many ranges the backlog falls")]]
+    ranges: NotRequired[Annotated[list[list[int]], Field(description="the first ten of them: [first, last]")]]
+
+
+class LaneStatus(TypedDict):
+    """One of the two lanes: live follows what is new, backlog fills what is missing."""
+
+    in_flight: Annotated[Count, Field(description="batches that wait for their answer")]
+    limit: Annotated[Count, Field(description="how many may at present")]
+    limit_max: Count
+    bytes_in_flight: Count
+    rows_s: Annotated[float, Field(ge=0, description="rows confirmed a second, over the last seconds")]
+    bytes_s: Annotated[float, Field(ge=0, description="payload bytes confirmed a second")]
+    behind_s: Annotated[Seconds | None, Field(description="age of the oldest that waits; null: nothing does")]
 
 
 class DeliveryStatus(TypedDict):
@@ -115,6 +148,12 @@ class DeliveryStatus(TypedDict):
     batches_sent: NotRequired[Annotated[Count, Field(description="since the start, repeats included")]]
     bytes_sent: NotRequired[Count]
     rows_sent: NotRequired[Count]
+    lanes: NotRequired[Annotated[dict[str, LaneStatus], Field(description="live and backlog")]]
+    rows_s: NotRequired[Annotated[float, Field(ge=0, description="rows confirmed a second, both lanes")]]
+    bytes_s: NotRequired[Annotated[float, Field(ge=0, description="payload bytes confirmed a second")]]
+    eta_s: NotRequired[
+        Annotated[Seconds | None, Field(description="until nothing waits, at this rate; null: nothing moves")]
+    ]
     streams: dict[str, StreamStatus]
 
 

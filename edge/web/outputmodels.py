@@ -92,7 +92,9 @@ class Output(TypedDict):
     until: Annotated[Time | None, Field(description="when its cause ends by itself; null: not known")]
     override: Annotated[Override | None, Field(description="a person's word in force")]
     sentence: Annotated[str, Field(description="all of it in one sentence, times in the site's zone")]
-    changes: Annotated[list[Change], Field(description="the newest changes since the start, newest first")]
+    changes: Annotated[
+        list[Change], Field(description="the newest ten changes, those before a restart too, newest first")
+    ]
 
 
 class Outputs(TypedDict):

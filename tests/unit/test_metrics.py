@@ -20,6 +20,11 @@ WANTED = {
     "tidewatt_backlog_rows", "tidewatt_oldest_unsent_age_seconds", "tidewatt_batches_sent_total",
     "tidewatt_bytes_sent_total", "tidewatt_commits_total", "tidewatt_disk_bytes_written_total",
     "tidewatt_database_bytes", "tidewatt_disk_free_bytes", "tidewatt_clock_synced", "tidewatt_mqtt_connected",
+    "tidewatt_lane_batches_in_flight", "tidewatt_lane_batches_in_flight_limit", "tidewatt_lane_bytes_in_flight",
+    "tidewatt_lane_rows_per_second", "tidewatt_lane_bytes_per_second", "tidewatt_lane_behind_seconds",
+    "tidewatt_hole_rows", "tidewatt_refused_rows", "tidewatt_store_budget_bytes", "tidewatt_store_used_bytes",
+    "tidewatt_thinned_rows_total", "tidewatt_overflow_rows_total", "tidewatt_events_dropped_total",
+    "tidewatt_events_capped_total", "tidewatt_readings_capped_total",
     "tidewatt_problems", "tidewatt_build_info", "process_resident_memory_bytes", "process_cpu_seconds_total",
 }  # fmt: skip
 
@@ -62,6 +67,11 @@ def test_the_numbers_are_those_of_the_slices(site: FakeSite) -> None:
     assert found["tidewatt_backlog_rows"]["readings",] == 1234
     assert found["tidewatt_oldest_unsent_age_seconds"] == {("readings",): 184, ("events",): 0, ("meta",): 0}
     assert found["tidewatt_readings_dropped_total"]["queue-full",] == 0
+    assert found["tidewatt_lane_behind_seconds"] == {("live",): 0, ("backlog",): 184}
+    assert found["tidewatt_store_used_bytes"]["raw",] == 41_000_000
+    assert found["tidewatt_thinned_rows_total"]["60",] == 1200
+    assert found["tidewatt_overflow_rows_total"][()] == 5
+    assert (found["tidewatt_readings_capped_total"][()], found["tidewatt_events_capped_total"][()]) == (17, 3)
     assert found["tidewatt_mqtt_connected"][()] == 1
     assert found["tidewatt_clock_synced"][()] == 1
     assert found["tidewatt_build_info"]["reef-1", "0.1.0"] == 1
