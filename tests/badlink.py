@@ -17,12 +17,33 @@ PUBACK: Final = bytes((0x40, 0x02))
 
 @dataclass(slots=True)
 class Weather:
-    """Chances per message, 0-1, and whether connections are let through at all."""
+    """What becomes of messages and connections.
+
+    drop, double, swap, late  chances per message, 0-1; `swap` lets the next one pass, `late` all of `late_s`
+    late_s                    a late message comes up to so many seconds after those that were sent with it
+    delay_s                   every message takes so long, in order
+    bytes_s                   a slow line: so many bytes a second each way; 0 for no bound
+    cut                       no connection is let through
+    half_open                 everything is accepted and nothing arrives; a connection that went through it once stays
+                              so, as one whose way through a NAT was forgotten
+    """
 
     drop: float = 0.0
     double: float = 0.0
     swap: float = 0.0
+    late: float = 0.0
+    late_s: float = 1.0
+    delay_s: float = 0.0
+    bytes_s: float = 0.0
     cut: bool = False
+    half_open: bool = False
+
+
+@dataclass(slots=True)
+class _Way:
+    """One connection; `lost` once it went through half-open weather."""
+
+    lost: bool = False
 
 
 class BadLink:
@@ -31,7 +52,7 @@ class BadLink:
     def __init__(self, broker_port: int, seed: int) -> None:
         self.weather = Weather()
         self.port = 0
-        self.dropped = self.doubled = self.swapped = 0
+        self.dropped = self.doubled = self.swapped = self.delayed = self.swallowed = 0
         self._broker_port = broker_port
         self._random = random.Random(seed)
         self._server: asyncio.Server | None = None
@@ -61,56 +82,99 @@ class BadLink:
         assert task is not None
         self._tasks.add(task)
         self._open.add(writer)
-        upstream: asyncio.StreamWriter | None = None
         try:
-            if self.weather.cut:
-                return
-            broker, upstream = await asyncio.open_connection("127.0.0.1", self._broker_port)
-            self._open.add(upstream)
-            pumps = [
-                asyncio.ensure_future(self._pump(reader, upstream, back=writer)),
-                asyncio.ensure_future(self._pump(broker, writer, back=upstream)),
-            ]
-            try:
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for pump in pumps:
-                    pump.cancel()
-                await asyncio.gather(*pumps, return_exceptions=True)
-        except (OSError, asyncio.CancelledError):
+            if self.weather.half_open:
+                await self._swallow(reader)
+            elif not self.weather.cut:
+                await self._join(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            for end in (writer, upstream):
-                if end is not None:
-                    self._open.discard(end)
-                    end.transport.abort()
+            self._open.discard(writer)
+            writer.transport.abort()
             self._tasks.discard(task)
 
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry packets between the client and the broker until either end is gone."""
+        broker, upstream = await asyncio.open_connection("127.0.0.1", self._broker_port)
+        self._open.add(upstream)
+        way = _Way()
+        pumps = [
+            asyncio.ensure_future(self._pump(way, reader, upstream, back=writer)),
+            asyncio.ensure_future(self._pump(way, broker, writer, back=upstream)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            if way.lost:  # neither end learns of the other's
+                await asyncio.wait(pumps)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            self._open.discard(upstream)
+            upstream.transport.abort()
+
+    async def _swallow(self, reader: asyncio.StreamReader) -> None:
+        while await reader.read(1 << 16):
+            self.swallowed += 1
+
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: asyncio.StreamWriter
+        self,
+        way: _Way,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        back: asyncio.StreamWriter,
     ) -> None:
         """Carry packets one way; `back` is where the sender of this way listens."""
         kept: bytes | None = None
         while True:
             packet = await read_packet(reader)
+            weather = self.weather
+            way.lost = way.lost or weather.half_open
+            if way.lost:
+                self.swallowed += 1
+                continue
+            if weather.delay_s:
+                await asyncio.sleep(weather.delay_s)
             if packet[0] >> 4 != PUBLISH or b"/status" in packet[:200]:
                 writer.write(packet)
-            elif self._random.random() < self.weather.drop:
-                self.dropped += 1
-                confirm(packet, back)
-            elif kept is None and self._random.random() < self.weather.swap:
+            elif kept is None and self._random.random() < weather.swap:
                 self.swapped += 1
                 kept = packet
                 continue
             else:
-                writer.write(packet)
-                if self._random.random() < self.weather.double:
-                    self.doubled += 1
-                    writer.write(packet)
+                self._carry(way, packet, writer, back)
             if kept is not None:
                 writer.write(kept)
                 kept = None
             await writer.drain()
+            if weather.bytes_s:
+                await asyncio.sleep(len(packet) / weather.bytes_s)
+
+    def _carry(
+        self, way: _Way, packet: bytes, writer: asyncio.StreamWriter, back: asyncio.StreamWriter
+    ) -> None:
+        """Let a message through as the weather has it: not at all, late, once or twice."""
+        weather = self.weather
+        if self._random.random() < weather.drop:
+            self.dropped += 1
+            confirm(packet, back)
+        elif self._random.random() < weather.late:
+            self.delayed += 1
+            pause_s = self._random.uniform(0, weather.late_s)
+            asyncio.get_running_loop().call_later(pause_s, write_late, writer, way, packet)
+        else:
+            writer.write(packet)
+            if self._random.random() < weather.double:
+                self.doubled += 1
+                writer.write(packet)
+
+
+def write_late(writer: asyncio.StreamWriter, way: _Way, packet: bytes) -> None:
+    """Let a packet through that others have overtaken, if there still is somebody to take it."""
+    if not way.lost and not writer.transport.is_closing():
+        writer.write(packet)
 
 
 async def read_packet(reader: asyncio.StreamReader) -> bytes:

@@ -1,118 +1,332 @@
-"""Judges a delivery by looking at both databases itself: every committed row upstream, once, and equal.
+"""Judges a delivery by looking at both sides itself: every committed row upstream once and equal, or in a gap.
 
-It shares nothing with the code that delivers but the names of tables and views.
+It shares nothing with the code that delivers but the names of tables and views.  What was committed it takes from the
+books (tests/campaign/books.py), which remember every file there ever was.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from bisect import bisect_right
-from collections import Counter
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-QUALITIES = ("good", "estimated", "bad")
-Position = tuple[int, int]
+from tests.campaign.books import Books, Card, Position, Row, same_body
+
+SHOWN: Final = 3
+TRUTHFUL: Final = ("downsampled", "overflow", "pruned")
+"""Reasons for which a row may be a gap; the others are mistakes of ours."""
+MEAN_TOLERANCE: Final = 1e-9
+
+SERIES: Final = (
+    "JOIN edge e ON e.id = r.edge JOIN series s ON s.edge = r.edge AND s.id = r.series WHERE e.name = %s"
+)
+READINGS: Final = f"""
+    SELECT r.log, r.seq, s.name, s.unit, (extract(epoch FROM r.ts) * 1000)::int8, r.value, r.quality, r.reason,
+        r.span_s FROM reading r {SERIES}
+"""
+SUMMARIES: Final = f"""
+    SELECT r.log, r.seq, s.name, s.unit, (extract(epoch FROM r.ts) * 1000)::int8, r.source, r.first, r.last, r.n,
+        r.span_s, r.good, r.min, r.mean, r.max, r.last_value, r.quality, r.reason FROM summary r {SERIES}
+"""
+EVENTS: Final = """
+    SELECT log, seq, (extract(epoch FROM ts) * 1000)::int8, kind, subject, severity, body
+    FROM event r JOIN edge e ON e.id = r.edge WHERE e.name = %s
+"""
+META: Final = """
+    SELECT log, seq, (extract(epoch FROM ts) * 1000)::int8, kind, r.id, body
+    FROM meta r JOIN edge e ON e.id = r.edge WHERE e.name = %s
+"""
+ROWS: Final = {"readings": READINGS, "summaries": SUMMARIES, "events": EVENTS, "meta": META}
+GAPS: Final = "SELECT stream, log, first, last, reason FROM v1_gap WHERE edge = %s"
+OFFSETS: Final = "SELECT log, offset_ms FROM log l JOIN edge e ON e.id = l.edge WHERE e.name = %s"
+LEDGER: Final = """
+    SELECT stream, log, kind, lower(span), upper(span) - 1
+    FROM ledger d JOIN edge e ON e.id = d.edge CROSS JOIN LATERAL (
+        SELECT 'stored' AS kind, unnest(d.stored) AS span UNION ALL SELECT 'refused', unnest(d.refused)
+        UNION ALL SELECT 'missing', unnest(
+            tidewatt_span(d.first, least(d.ended, d.head)) - d.stored - d.refused - d.gaps)
+    ) kinds WHERE e.name = %s
+"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Verdict:
-    """Numbers of rows; `wrong` tells of those that stand upstream with another content."""
+    """What was found of one edge.
 
-    stored: int
-    upstream: int
-    missing: list[Position]
-    doubled: list[Position]
-    foreign: list[Position]
-    wrong: list[tuple[Position, Any, Any]] = field(default_factory=list)
+    late    committed here and not upstream; that may still change
+    wrong   breaches that no waiting mends
+    counts  what was looked at, for a line to print
+    """
+
+    late: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    gaps: Counter[str] = field(default_factory=Counter)
 
     @property
     def clean(self) -> bool:
-        return not (self.missing or self.doubled or self.foreign or self.wrong)
+        return not (self.late or self.wrong)
 
     def __str__(self) -> str:
-        return (
-            f"{self.stored} stored, {self.upstream} upstream, {len(self.missing)} missing {self.missing[:3]},"
-            f" {len(self.doubled)} doubled {self.doubled[:3]}, {len(self.foreign)} foreign {self.foreign[:3]},"
-            f" {len(self.wrong)} different {self.wrong[:2]}"
+        seen = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
+        gaps = ", ".join(f"{n:,} {reason}" for reason, n in self.gaps.items())
+        return "; ".join([seen, f"gaps: {gaps or 'none'}", *self.late, *self.wrong])
+
+
+def late(books: Books, card: Card, dsn: str) -> list[str]:
+    """Only whether what is on the card has arrived: cheap enough to be asked every second."""
+    with psycopg.connect(dsn, connect_timeout=10) as connection:
+        return _late(books, card, _Upstream(connection, books.edge, rows=False))
+
+
+def judge(books: Books, cards: Sequence[Card], dsn: str, look: Callable[[], None]) -> Verdict:
+    """Everything.
+
+    cards  those that still exist; rows that only ever stood on others may be missing
+    look   brings the books up to date; what arrives meanwhile was committed before
+    """
+    with psycopg.connect(dsn, connect_timeout=10) as connection:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        upstream = _Upstream(connection, books.edge, rows=True)
+    look()
+    verdict = Verdict(wrong=list(books.breaches[:SHOWN]), gaps=upstream.reasons)
+    alive: set[Position] = set()
+    for card in cards:
+        verdict.late += _late(books, card, upstream)
+        alive |= set(card.rows)
+        verdict.wrong += _offsets(card, upstream)
+    verdict.counts = {
+        "on cards that are left": len(alive),
+        "on any card": len(books.content),
+        **{f"{stream} upstream": len(rows) for stream, rows in upstream.rows.items()},
+    }
+    verdict.wrong += _rows(books, upstream)
+    verdict.wrong += _doubled(upstream)
+    verdict.wrong += _ledger(upstream)
+    verdict.wrong += _missing(books, alive, upstream)
+    verdict.wrong += _meta(books, alive, upstream)
+    verdict.wrong += _sums(books, upstream)
+    verdict.wrong += _unnamed(books, alive, upstream)
+    return verdict
+
+
+class _Upstream:
+    """What stands in Postgres of one edge."""
+
+    def __init__(self, connection: psycopg.Connection, edge: str, *, rows: bool) -> None:
+        def ask(query: str) -> Iterator[tuple[Any, ...]]:
+            yield from connection.execute(query.encode(), (edge,))
+
+        self.spans: dict[str, dict[tuple[str, int], list[tuple[int, int]]]] = defaultdict(
+            lambda: defaultdict(list)
         )
+        for stream, log, kind, first, last in ask(LEDGER):
+            self.spans[kind][stream, log].append((first, last))
+        self.reasons: Counter[str] = Counter()
+        self.untrue: list[tuple[Any, ...]] = []
+        for stream, log, first, last, reason in ask(GAPS):
+            self.spans["gap"][stream, log].append((first, last))
+            self.reasons[reason] += last - first + 1
+            self.spans[reason][stream, log].append((first, last))
+            if reason not in TRUTHFUL:
+                self.untrue.append((stream, log, first, last, reason))
+        for found in self.spans.values():
+            for spans in found.values():
+                spans.sort()
+        self.offsets = dict(ask(OFFSETS))
+        self.rows: dict[str, dict[Position, Row]] = {}
+        self.twice: list[Position] = []
+        for stream, query in ROWS.items() if rows else ():
+            self._take(stream, ask(query))
+
+    def _take(self, stream: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        there = self.rows[stream] = {}
+        for log, seq, *content in rows:
+            position = (stream, log, seq)
+            if position in there:
+                self.twice.append(position)
+            there[position] = tuple(content)
+
+    def has(self, kind: str, position: Position) -> bool:
+        """Whether the ledger says so of a position; kind "gap", "stored", "refused" or "missing"."""
+        stream, log, seq = position
+        spans = self.spans[kind].get((stream, log))
+        if not spans:
+            return False
+        at = bisect_right(spans, (seq, 1 << 63)) - 1
+        return at >= 0 and spans[at][0] <= seq <= spans[at][1]
 
 
-def judge(database: Path, dsn: str, edge: str) -> dict[str, Verdict]:
-    """A verdict for readings and for events."""
-    here = _edge_rows(database)
-    there = _upstream_rows(dsn, edge)
-    return {stream: _compare(here[stream], there[stream]) for stream in here}
+def _late(books: Books, card: Card, upstream: _Upstream) -> list[str]:
+    """Rows of a card that are neither stored nor a gap; refused ones and untruthful gaps are told as well."""
+    absent = [
+        p for p in {*card.rows, *card.holes} if not upstream.has("stored", p) and not upstream.has("gap", p)
+    ]
+    refused = [p for p in absent if upstream.has("refused", p)]
+    found = _told("committed and refused", books.edge, refused)
+    found += _told("committed and not upstream", books.edge, sorted(set(absent) - set(refused)))
+    found += _told("a gap by mistake", books.edge, upstream.untrue)
+    return found
 
 
-def _compare(here: dict[Position, Any], there: list[tuple[Position, Any]]) -> Verdict:
-    counts = Counter(position for position, _ in there)
-    content = dict(there)
-    return Verdict(
-        stored=len(here),
-        upstream=len(there),
-        missing=sorted(here.keys() - counts.keys()),
-        doubled=sorted(position for position, count in counts.items() if count > 1),
-        foreign=sorted(counts.keys() - here.keys()),
-        wrong=[
-            (p, here[p], content[p]) for p in sorted(here.keys() & counts.keys()) if here[p] != content[p]
-        ],
+def _rows(books: Books, upstream: _Upstream) -> list[str]:
+    """Each row upstream was committed once, and says the same."""
+    ghosts, other, timeless = [], [], []
+    for stream, rows in upstream.rows.items():
+        for position, there in rows.items():
+            here = books.content.get(position)
+            offset_ms = upstream.offsets.get(there[3] if stream == "summaries" else position[1])
+            if here is None:
+                ghosts.append(position)
+            elif offset_ms is None:
+                timeless.append(position)
+            elif not _equal(stream, here, there, offset_ms):
+                other.append((position, here, there, offset_ms))
+    return (
+        _told("upstream and never committed", books.edge, ghosts)
+        + _told("upstream with another content", books.edge, other)
+        + _told("upstream without a clock", books.edge, timeless)
     )
 
 
-def _edge_rows(database: Path) -> dict[str, dict[Position, Any]]:
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-    try:
-        offsets = dict(connection.execute("SELECT id, coalesce(offset_ms, 0) FROM log"))
-        position = {stream: _positions(connection, stream) for stream in ("readings", "events")}
-        readings = {}
-        for seq, name, unit, ts, value, quality, reason, span_s in connection.execute(
-            "SELECT r.seq, s.name, s.unit, r.ts, r.value, r.quality, r.reason, r.span_s"
-            " FROM reading r JOIN series s ON s.id = r.series"
-        ):
-            at = position["readings"](seq)
-            stamp = EPOCH + timedelta(milliseconds=ts + offsets[at[0]])
-            readings[at] = (name, unit, stamp, value, QUALITIES[quality], reason or "", span_s or 0)
-        events = {}
-        for seq, ts, kind, subject, severity in connection.execute(
-            "SELECT seq, ts, kind, subject, severity FROM event"
-        ):
-            at = position["events"](seq)
-            events[at] = (EPOCH + timedelta(milliseconds=ts + offsets[at[0]]), kind, subject, severity)
-    finally:
-        connection.close()
-    return {"readings": readings, "events": events}
+def _equal(stream: str, here: Row, there: Row, offset_ms: int) -> bool:
+    if stream in ("readings", "summaries"):
+        return (*here[:2], here[2] + offset_ms, *here[3:]) == there
+    if stream == "events":
+        return (here[0] + offset_ms, *here[1:4]) == there[:4] and same_body(here[4], there[4])
+    return (here[0] + offset_ms, *here[1:3]) == there[:3] and same_body(here[3], there[3])
 
 
-def _positions(connection: sqlite3.Connection, stream: str) -> Any:
-    logs = connection.execute(
-        "SELECT begin, log FROM log_stream WHERE stream = ? ORDER BY log", (stream,)
-    ).fetchall()
-    begins = [begin for begin, _ in logs]
-
-    def position(seq: int) -> Position:
-        return logs[bisect_right(begins, seq) - 1][1], seq
-
-    return position
+def _doubled(upstream: _Upstream) -> list[str]:
+    return _told("upstream twice", "", upstream.twice)
 
 
-def _upstream_rows(dsn: str, edge: str) -> dict[str, list[tuple[Position, Any]]]:
-    with psycopg.connect(dsn) as connection:
-        connection.execute("SET timezone = 'UTC'")
-        readings = connection.execute(
-            "SELECT log, seq, series, unit, ts, value, quality, coalesce(reason, ''), coalesce(span_s, 0)"
-            " FROM v1_reading WHERE edge = %s",
-            (edge,),
-        ).fetchall()
-        events = connection.execute(
-            "SELECT log, seq, ts, kind, subject, severity FROM v1_event WHERE edge = %s", (edge,)
-        ).fetchall()
-    return {
-        "readings": [((row[0], row[1]), tuple(row[2:])) for row in readings],
-        "events": [((row[0], row[1]), tuple(row[2:])) for row in events],
-    }
+def _offsets(card: Card, upstream: _Upstream) -> list[str]:
+    """The edge has the offsets that upstream applied, so that its own charts show the same times."""
+    other = [
+        (log, here, there)
+        for log, here in card.logs.items()
+        if here is not None and (there := upstream.offsets.get(log)) is not None and here != there
+    ]
+    return _told("a log with two offsets", "", other)
+
+
+def _ledger(upstream: _Upstream) -> list[str]:
+    """`stored` is exactly what stands in the tables; meta keeps only the newest of a key."""
+    found = []
+    for stream, rows in upstream.rows.items():
+        if stream == "meta":
+            continue
+        absent = [
+            (stream, log, seq)
+            for (of, log), spans in upstream.spans["stored"].items()
+            if of == stream
+            for first, last in spans
+            for seq in range(first, last + 1)
+            if (stream, log, seq) not in rows
+        ]
+        found += _told("stored says the ledger, and the table lacks it", "", absent)
+        extra = [position for position in rows if not upstream.has("stored", position)]
+        found += _told("in the table, and the ledger does not know it", "", extra)
+    return found
+
+
+def _missing(books: Books, alive: set[Position], upstream: _Upstream) -> list[str]:
+    """What upstream misses it misses rightly: it was committed, on a card that is gone."""
+    never, here = [], []
+    for (stream, log), spans in upstream.spans["missing"].items():
+        for first, last in spans:
+            for seq in range(first, last + 1):
+                position = (stream, log, seq)
+                if position not in books.content and position not in books.holes:
+                    never.append(position)
+                elif position in alive:
+                    here.append(position)
+    return _told("missing upstream and never committed", books.edge, never) + _told(
+        "missing upstream and here", books.edge, here
+    )
+
+
+def _meta(books: Books, alive: set[Position], upstream: _Upstream) -> list[str]:
+    """Of each key the row with the greatest position that is on a card, or a greater one of a card that is gone."""
+    newest: dict[tuple[str, str], tuple[int, int]] = {}
+    for position in alive:
+        if position[0] == "meta":
+            _, kind, name, _ = books.content[position]
+            newest[kind, name] = max(position[1:], newest.get((kind, name), (0, 0)))
+    there = {row[1:3]: position[1:] for position, row in upstream.rows["meta"].items()}
+    old = [(key, at, there.get(key)) for key, at in newest.items() if there.get(key, (0, 0)) < at]
+    return _told("meta that is not the newest", books.edge, old)
+
+
+def _sums(books: Books, upstream: _Upstream) -> list[str]:
+    """A summary says of its series' rows among the positions that it names what these said themselves."""
+    of_series: dict[tuple[int, str, str], list[tuple[int, Row]]] = defaultdict(list)
+    if upstream.rows["summaries"]:
+        for (stream, log, seq), row in books.content.items():
+            if stream == "readings":
+                of_series[log, row[0], row[1]].append((seq, row))
+        for rows in of_series.values():
+            rows.sort()
+    other = []
+    for position, told in upstream.rows["summaries"].items():
+        name, unit, _, source, first, last = told[:6]
+        rows = of_series.get((source, name, unit), [])
+        begin, end = (
+            bisect_left(rows, first, key=lambda row: row[0]),
+            bisect_right(rows, last, key=lambda row: row[0]),
+        )
+        offset_ms = upstream.offsets.get(source) or 0
+        if not _sums_up(told, [row for _, row in rows[begin:end]], offset_ms):
+            other.append((position, told))
+    return _told("a summary that does not sum up", books.edge, other)
+
+
+def _unnamed(books: Books, alive: set[Position], upstream: _Upstream) -> list[str]:
+    """A reading that was downsampled lives on in a summary of its series; after `overflow` nobody can say."""
+    named: dict[tuple[int, str, str], list[tuple[int, int]]] = defaultdict(list)
+    for told in upstream.rows["summaries"].values():
+        named[told[3], told[0], told[1]].append((told[4], told[5]))
+    if upstream.reasons["overflow"] or upstream.reasons["pruned"]:
+        return []
+    lost = []
+    for position in alive:
+        if position[0] != "readings" or not upstream.has("downsampled", position):
+            continue
+        name, unit = books.content[position][:2]
+        spans = named[position[1], name, unit]
+        if not any(first <= position[2] <= last for first, last in spans):
+            lost.append(position)
+    return _told("downsampled, and no summary names it", books.edge, lost)
+
+
+def _sums_up(told: Row, rows: Iterable[Row], offset_ms: int) -> bool:
+    _, _, ts_ms, _, _, _, n, span_s, good, low, mean, high, last_value, quality, _ = told
+    begin_ms = ts_ms - offset_ms
+    inside = [row for row in rows if span_s == 0 or begin_ms <= row[2] < begin_ms + span_s * 1000]
+    if span_s == 0:
+        return len(inside) == n == 1 and inside[0][2:5] == (begin_ms, mean, quality)
+    values = [row[3] for row in inside if row[3] is not None and row[4] != 2]
+    if len(inside) != n or len(values) != good:
+        return False
+    if not values:
+        return (low, mean, high, last_value) == (None,) * 4
+    close = math.isclose(mean, math.fsum(values) / good, rel_tol=MEAN_TOLERANCE, abs_tol=MEAN_TOLERANCE)
+    return close and (low, high, last_value) == (min(values), max(values), values[-1])
+
+
+def _told(what: str, edge: str, found: Sequence[Any]) -> list[str]:
+    """One line, with how many there are and the first few."""
+    if not found:
+        return []
+    return [f"{edge} {what}: {len(found):,}, {', '.join(map(str, found[:SHOWN]))}".strip()]
+
+
+def counts(verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+    """For a JSON report."""
+    return {edge: {**verdict.counts, "gaps": dict(verdict.gaps)} for edge, verdict in verdicts.items()}

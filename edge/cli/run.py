@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import threading
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 
 import click
 
@@ -31,8 +32,20 @@ def run(cli: Cli) -> None:
 
     config, refused = load_or_last_good(cli.config_path, Config)
     log.setup(config.log)
-    anyio.run(partial(run_app, config, cli.config_path, SystemClock(), refused))
+
+    async def running() -> None:
+        asyncio.get_running_loop().set_default_executor(_Unwaited())
+        await run_app(config, cli.config_path, SystemClock(), refused)
+
+    anyio.run(running)
     _leave_stuck_threads()
+
+
+class _Unwaited(ThreadPoolExecutor):
+    """Its loop does not wait for what it still does: connecting to a broker may hang in a name lookup."""
+
+    def shutdown(self, *_: object, **__: object) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 def _leave_stuck_threads() -> None:

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import DeviceMisconfigured, DeviceUnavailable, HoldBy, is_on
+from drivers.base import DeviceMisconfigured, DeviceUnavailable, HoldBy, Output, is_on
 from drivers.catalog import OUTPUT_COMMON_OPTIONS, output_catalog
 from tests.drivers.worlds import WORLDS, World, world
 
 NEAR = 1 / 4096
+
+
+def output_goes_on(output: Output) -> bool:
+    """Whether it keeps its level when the daemon dies, and when the next one takes it over."""
+    return output.hold_by is HoldBy.NOBODY and output.dimmable
 
 
 @pytest.fixture(params=WORLDS)
@@ -184,6 +189,22 @@ def test_after_a_death_the_next_process_takes_over(it: World, monkeypatch: pytes
     for level in (1.0, 0.0):
         second.write(level)
         assert it.load() == level
+
+
+def test_the_next_process_finds_it_where_it_stands_and_moves_nothing(it: World) -> None:
+    first = it.make()
+    first.open()
+    first.write(0.0 if it.terms.safe >= 0.5 else 1.0)
+    it.die()
+    left, moves = it.load(), list(it.seen())
+    second = it.make()
+    second.open()
+    found = second.read_back()
+    assert found is not None
+    assert found == pytest.approx(it.load(), abs=NEAR)
+    assert found == pytest.approx(left if output_goes_on(second) else it.terms.safe, abs=NEAR)
+    second.write(found)
+    assert all(level == pytest.approx(found, abs=NEAR) for level in it.seen()[len(moves) :])
 
 
 def test_cut_says_whether_there_was_a_way_past_the_bus(it: World) -> None:

@@ -9,13 +9,13 @@ Each check bears its name from the protocol's list.  Where they are held:
   upstream_rewinds, clone_gap_masks_row, foreign_ledger, late_duplicate, meta_race, clock_step_back,
   no_time_changes_after_send, channel_day_current, poison (a bad row, a bad batch, an unknown version), oversize,
   bounds; hostile payloads stand in tests/unit/test_wire;
-- over the real parts, in tests/integration and tests/acceptance: one transaction a batch under two sinks, locks,
-  missing months, NUL, the broker, the retained status and the alarm about a second daemon of the same name.  Two sinks
-  over one database are one function here, called in any order: what they could do to each other is Postgres'
-  part;
-- nowhere yet: downsample_sums (rows are dropped, not downsampled), the upgrade of either side.
+- over the real SQLite, publisher, sinks and Postgres in test_real_machine, with summaries, two sinks at one lock and
+  the retained status; one transaction a batch, missing months, NUL and the broker in tests/integration;
+- downsample_sums in tests/unit/test_thin, in test_downsample_sums and in every real life;
+- nowhere yet: the upgrade of either side, and a broker that drops large messages over the real parts at random.
 
-That these tests can fail is proved in test_protocol_mutants: every rule is done wrong once, and found.
+That these tests can fail is proved in test_protocol_mutants: every rule is done wrong once, and found;
+`make mutants` does so in the source, for each promise.
 TIDEWATT_EXAMPLES=2000 makes the machine run longer; hypothesis prints how to replay what it finds.
 """
 
