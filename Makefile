@@ -5,11 +5,12 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 on = $(filter-out 0 no false off,$(1))
 
-.PHONY: help venv test vm lint format demo bench lock clean
+.PHONY: help venv test vm campaign mutants lint format demo bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -30,10 +31,14 @@ $(READY): requirements.lock pyproject.toml .ci/need
 	@touch $@
 
 test: $(READY) ## all tests; installs the Debian packages they need
-	@.ci/need mosquitto=mosquitto systemd-analyze=systemd chromium=chromium >&2
-	@$(BIN)/python -m pytest $(ARGS)
+	@.ci/need mosquitto=mosquitto systemd-analyze=systemd chromium=chromium openssl=openssl >&2
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-vm: $(READY) ## drivers and unit in a virtual Pi: GPIO, I2C, systemd; root and Debian 12, 10 minutes
+mutants: $(READY) ## each promise of the delivery protocol broken in one line, and the tests that notice; NAME=poison for some
+	@.ci/need mosquitto=mosquitto >&2
+	@$(BIN)/python -m tests.mutants $(NAME)
+
+vm: $(READY) ## drivers and unit in a virtual Pi: GPIO, I2C, systemd; root and Debian 12, 20 minutes
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps rpi-lgpio lgpio >&2
 	@tests/vm/all.sh $(GUEST)
 
@@ -52,9 +57,14 @@ demo: $(READY) ## a simulated site into a real Postgres; Ctrl-C ends it
 	  $(if $(call on,$(KEEP)),--keep) $(if $(BROKER),--broker '$(BROKER)') $(if $(PORT),--port '$(PORT)') \
 	  $(if $(DIR),--dir '$(DIR)')
 
-bench: $(READY) ## memory, CPU, bytes and the drain of a million readings, beside their targets
+bench: $(READY) ## memory, CPU, bytes, lateness and the drain of a million readings, beside their targets
 	@.ci/need mosquitto=mosquitto >&2
 	@$(BIN)/python -m tests.bench $(BENCH) $(if $(call on,$(JSON)),--json)
+
+campaign: $(READY) ## random faults over everything, judged record by record; FAULTS= MINUTES= SEED=
+	@.ci/need mosquitto=mosquitto >&2
+	@$(BIN)/python -m tests.campaign $(if $(FAULTS),--faults $(FAULTS)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	  $(if $(SEED),--seed $(SEED))
 
 lock: $(READY) ## requirements.lock from pyproject.toml: hashes for all platforms, no addresses
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator
 
 from drivers import boards
+from edge.control.advice import advice_of_values
 from edge.control.checks import check_values
 from edge.control.config import (
     SCHEDULES_MAX,
@@ -102,6 +103,11 @@ class Config(CrossChecked):
         """Doubled device names, and what control's tables say about each other and about this board."""
         yield from cls._doubled_devices(values)
         yield from check_values(values, boards.here(), _device_adapter().validate_python)
+
+    @classmethod
+    def advise(cls, values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+        """What control's tables allow and should not."""
+        yield from advice_of_values(values, boards.here(), _device_adapter().validate_python)
 
     @staticmethod
     def _doubled_devices(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:

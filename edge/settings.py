@@ -39,9 +39,28 @@ class CrossChecked(BaseModel):
         """What is wrong between the raw values, as (path, text); they may be of any type yet."""
         return iter(())
 
+    @classmethod
+    def advise(cls, values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:  # noqa: ARG003
+        """What works and could do harm all the same, as (path, text), in values that have passed every check."""
+        return iter(())
+
 
 def load(path: Path, model: type[ModelT]) -> tuple[ModelT, Origins]:
     """The config and where each value comes from.  Raises ConfigInvalid with every mistake at once."""
+    config, locate, _ = _read(path, model)
+    return config, _origins(config, locate)
+
+
+def warnings(path: Path, model: type[ModelT]) -> list[Mistake]:
+    """What a valid config advises against, in the file's order.  Raises ConfigInvalid for one that is not."""
+    _, locate, values = _read(path, model)
+    advised = model.advise(values) if issubclass(model, CrossChecked) else ()
+    secrets = secrets_in(model, values)
+    return sorted(locate.mistake(at, masked(said, secrets)) for at, said in advised)
+
+
+def _read(path: Path, model: type[ModelT]) -> tuple[ModelT, _Locator, dict[str, Any]]:
+    """The config, where its values stand, and the values as they were given."""
     where = str(path)
     text = _read_file(path)
     file_values, mistakes, judgeable = read_toml(text, where)
@@ -67,7 +86,7 @@ def load(path: Path, model: type[ModelT]) -> tuple[ModelT, Origins]:
     mistakes += [Mistake(0, f"environment {name}", "", said) for name, said in wrong]
     if mistakes or config is None:
         raise ConfigInvalid(mistakes)
-    return config, _origins(config, locate)
+    return config, locate, values
 
 
 def _read_file(path: Path) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from edge.control.verbs import OutputVerbs
 from edge.local import LocalRefused, Peer, Verb
 from edge.mistakes import ConfigInvalid
+from edge.peers import asker
+from edge.uplink.resend import RESENDABLE, resend, until_settled
 
 if TYPE_CHECKING:
     from edge.app import App
@@ -36,6 +38,7 @@ def verbs_of(ground: Ground) -> Mapping[str, Verb]:
         "sync.ask": verbs.ask,
         "sync.bind": verbs.bind,
         "sync.drain": verbs.drain,
+        "sync.resend": verbs.resend,
     }
 
 
@@ -59,41 +62,80 @@ class _Verbs:
         await self._app.events.flush()
         return {"heads": dict(self._app.store.heads)}
 
-    async def reload(self, _args: dict[str, Any], _peer: Peer) -> Any:
+    async def reload(self, args: dict[str, Any], peer: Peer) -> Any:
+        who = await asker(peer)
         try:
-            return {"changed": await self._ground.reload()}
+            changed = await self._ground.reload()
         except ConfigInvalid as error:
             raise LocalRefused(str(error)) from None
+        self._note("reload-asked", who, peer, args, who, {"changed": changed})
+        return {"changed": changed}
 
     async def test(self, args: dict[str, Any], _peer: Peer) -> Any:
         return await self._ground.poller.test(self._device(args))
 
     async def enable(self, args: dict[str, Any], peer: Peer) -> Any:
-        name = self._device(args)
+        name, who = self._device(args), await asker(peer)
         await self._ground.poller.enable(name)
-        self._ground.events.put("device-enabled", name, "info", {"uid": peer.uid})
+        self._note("device-enabled", name, peer, args, who)
         return {"device": name, "enabled": True}
 
     async def disable(self, args: dict[str, Any], peer: Peer) -> Any:
-        name = self._device(args)
+        name, who = self._device(args), await asker(peer)
         await self._ground.poller.disable(name)
-        self._ground.events.put("device-disabled", name, "info", {"uid": peer.uid})
+        self._note("device-disabled", name, peer, args, who)
         return {"device": name, "enabled": False}
 
-    async def ask(self, _args: dict[str, Any], _peer: Peer) -> Any:
+    async def ask(self, _args: dict[str, Any], peer: Peer) -> Any:
+        await asker(peer)
         self._app.delivering().ask()
         return {"asked": True}
 
     async def bind(self, args: dict[str, Any], peer: Peer) -> Any:
-        ledger = str(args.get("ledger", ""))
+        ledger, who = str(args.get("ledger", "")), await asker(peer)
         try:
-            await self._app.delivering().bind(ledger, f"uid {peer.uid}")
+            await self._app.delivering().bind(ledger, who)
         except ValueError as error:
             raise LocalRefused(str(error)) from None
         return {"ledger": ledger}
 
-    async def drain(self, args: dict[str, Any], _peer: Peer) -> Any:
+    async def resend(self, args: dict[str, Any], peer: Peer) -> Any:
+        who = await asker(peer)
+        app, publisher = self._app, self._app.delivering()
+        wanted = str(args.get("stream") or "")
+        if wanted and wanted not in RESENDABLE:
+            raise LocalRefused(
+                f"stream {wanted!r} is not sent again by time; there are: {', '.join(RESENDABLE)}"
+            )
+        from_ms, to_ms = int(args["from_ms"]), int(args["to_ms"])
+        if to_ms <= from_ms:
+            raise LocalRefused("that stretch of time has no length; --from has to be before --to")
+        await self.flush({}, peer)
+        streams = (wanted,) if wanted else RESENDABLE
+        parts = await resend(app.store, app.outbox, streams, from_ms, to_ms, app.clock.monotonic_s())
+        sent = {part.stream: part.positions.count for part in parts}
+        self._note("resend-asked", wanted or "all", peer, args, who, {"sent": sent})
+        publisher.wake()
+        await until_settled(app.clock, app.outbox, parts, float(args.get("wait_s", 0.0)))
+        told = {part.stream: part.as_json(app.outbox) for part in parts}
+        return {"connected": publisher.link == "connected", "streams": told}
+
+    async def drain(self, args: dict[str, Any], peer: Peer) -> Any:
+        await asker(peer)
         return await self._app.drain(float(args.get("timeout_s", DRAIN_S)))
+
+    def _note(
+        self,
+        kind: str,
+        subject: str,
+        peer: Peer,
+        args: Mapping[str, Any],
+        who: str,
+        more: Mapping[str, Any] = {},
+    ) -> None:
+        """The journal's row of a write: who asked, and what for."""
+        body = {"uid": peer.uid, "who": who, "why": str(args.get("why", ""))} | dict(more)
+        self._ground.events.put(kind, subject, "info", body)
 
     def _device(self, args: dict[str, Any]) -> str:
         name = str(args.get("device", ""))

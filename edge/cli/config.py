@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,9 +13,10 @@ from pydantic import SecretBytes, SecretStr
 from edge.cli.support import Cli, json_option, pass_cli, print_json
 from edge.cli.table import Column, show
 from edge.config import Config, UpstreamConfig, model_of
-from edge.mistakes import ConfigInvalid
+from edge.control.circuits import CircuitLoad, circuit_loads
+from edge.mistakes import ConfigInvalid, Mistake
 from edge.options import MASK
-from edge.settings import effective, keys_of, load
+from edge.settings import effective, keys_of, load, warnings
 
 SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -28,6 +31,7 @@ def config() -> None:
 Examples:
   tidewatt config check /boot/firmware/tidewatt.toml
   tidewatt config check --json config.toml | jq '.mistakes[].line'
+  tidewatt config check --json config.toml | jq '.warnings[].text'
 """
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -36,28 +40,53 @@ Examples:
 def check(cli: Cli, file: Path | None, as_json: bool) -> int:
     """Tell every mistake in FILE at once: FILE:LINE: key: what is wrong; what to do.
 
+    Where there is none, warnings say what the config allows and could do harm; they do not count as a failure.
     Environment variables and systemd credentials count too, as they would for the daemon.
     """
     path = file or cli.config_path
     try:
         loaded, origins = load(path, model_of(path))
+        advised = warnings(path, model_of(path))
     except ConfigInvalid as invalid:
         return _refuse(path, invalid, as_json)
     changed = sum(origin != "default" for origin in origins.values())
+    loads = circuit_loads(loaded) if isinstance(loaded, Config) else []
     if as_json:
-        print_json({"file": str(path), "ok": True, "mistakes": [], "options_set": changed})
-    else:
-        click.echo(f"{path}: OK: {_summary(loaded)}, {changed} options set")
+        print_json(
+            {"file": str(path), "ok": True, "mistakes": [], "warnings": _as_json(advised), "options_set": changed}
+            | {"circuits": [asdict(load) for load in loads]}
+        )  # fmt: skip
+        return 0
+    for warning in advised:
+        click.echo(f"{warning.where}: {warning.key}: warning: {warning.text}")
+    click.echo(f"{path}: OK: {_summary(loaded)}, {changed} options set{_count(advised)}")
+    for load_ in loads:
+        click.echo(_load_words(load_))
     return 0
+
+
+def _count(advised: list[Mistake]) -> str:
+    return f", {len(advised)} warning{'s' if len(advised) > 1 else ''}" if advised else ""
+
+
+def _load_words(load: CircuitLoad) -> str:
+    names = f" ({', '.join(load.released)})" if load.released else ""
+    return (
+        f"circuit {load.name}: {load.released_w:g} W come on at once at boot{names}, {load.all_w:g} W with everything "
+        f"on, of {load.max_w:g} W"
+    )
+
+
+def _as_json(mistakes: Iterable[Mistake]) -> list[dict[str, Any]]:
+    return [
+        {"line": mistake.line or None, "where": mistake.where, "key": mistake.key, "text": mistake.text}
+        for mistake in mistakes
+    ]
 
 
 def _refuse(path: Path, invalid: ConfigInvalid, as_json: bool) -> int:
     if as_json:
-        mistakes = [
-            {"line": mistake.line or None, "where": mistake.where, "key": mistake.key, "text": mistake.text}
-            for mistake in invalid.mistakes
-        ]
-        print_json({"file": str(path), "ok": False, "mistakes": mistakes})
+        print_json({"file": str(path), "ok": False, "mistakes": _as_json(invalid.mistakes), "warnings": []})
         return 1
     for mistake in invalid.mistakes:
         click.echo(str(mistake))

@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from edge.cli.support import Cli, json_option, pass_cli, print_json, show_duration, show_value, watch
+from edge.cli.support import (
+    Cli,
+    json_option,
+    pass_cli,
+    print_json,
+    show_duration,
+    show_value,
+    watch,
+    why_option,
+)
 from edge.cli.table import Column, show
 
 COLUMNS = (
@@ -51,19 +60,21 @@ def devices(ctx: click.Context, cli: Cli, as_json: bool, keep_watching: bool) ->
 
 @devices.command()
 @click.argument("name")
+@why_option
 @pass_cli
-def enable(cli: Cli, name: str) -> None:
+def enable(cli: Cli, name: str, why: str) -> None:
     """Poll the device NAME again."""
-    cli.call("device.enable", device=name)
+    cli.call("device.enable", device=name, why=why)
     click.echo(f"{name} is enabled")
 
 
 @devices.command()
 @click.argument("name")
+@why_option
 @pass_cli
-def disable(cli: Cli, name: str) -> None:
+def disable(cli: Cli, name: str, why: str) -> None:
     """Stop polling the device NAME until it is enabled or the daemon starts anew."""
-    cli.call("device.disable", device=name)
+    cli.call("device.disable", device=name, why=why)
     click.echo(f"{name} is disabled; for good: enabled = false in the config")
 
 

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from drivers.catalog import Driver, catalog, problems
+from drivers.catalog import Driver, OutputDriver, catalog, output_catalog, problems
 from edge.cli.support import Refused, json_option, print_json
 from edge.cli.table import Column, colour, show
 from edge.options import nearest
+
+COLUMNS: Final = (
+    Column(title="driver"),
+    Column(title="what it is", cut=True),
+    Column(title="options", cut=True),
+)
+OUTPUT_COLUMNS: Final = (
+    Column(title="output driver"),
+    Column(title="what it is", cut=True),
+    Column(title="who makes it safe without the daemon", cut=True),
+    Column(title="options", cut=True),
+)
+OPTION_COLUMNS: Final = (
+    Column(title="option"),
+    Column(title="type"),
+    Column(title="default"),
+    Column(title="meaning", cut=True),
+)
 
 
 @click.command(
@@ -19,6 +37,7 @@ from edge.options import nearest
 Examples:
   tidewatt drivers
   tidewatt drivers ds18b20
+  tidewatt drivers relay
   tidewatt drivers --find >> config.toml
 """
 )
@@ -26,49 +45,63 @@ Examples:
 @click.option("--find", is_flag=True, help="Look what is connected to this machine; prints config tables.")
 @json_option
 def drivers(name: str | None, find: bool, as_json: bool) -> None:
-    """What can be connected; with NAME, every option of that driver."""
-    known = catalog()
+    """What can be read and what can be driven; with NAME, every option of that driver."""
+    devices, outputs = catalog(), output_catalog()
     for problem in problems():
         click.echo(f"{colour('warning', '!')} {problem}", err=True)
-    if name is not None and name not in known:
-        near = nearest(name, known)
-        guess = f"did you mean {near}?" if near else f"there are {', '.join(sorted(known))}"
-        raise Refused(f"there is no driver {name!r}; {guess}", exit_code=2)
-    chosen = {name: known[name]} if name else known
+    if name is not None:
+        if name not in devices and name not in outputs:
+            known = sorted({*devices, *outputs})
+            near = nearest(name, known)
+            guess = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
+            raise Refused(f"there is no driver {name!r}; {guess}", exit_code=2)
+        devices = {key: driver for key, driver in devices.items() if key == name}
+        outputs = {key: driver for key, driver in outputs.items() if key == name}
     if find:
-        _print_found(chosen)
+        _print_found(devices)
     elif as_json:
         print_json(
-            {"drivers": [_described(driver) for driver in chosen.values()], "problems": list(problems())}
+            {
+                "drivers": [_described(driver) for driver in devices.values()],
+                "outputs": [_described(driver) | {"held": driver.held} for driver in outputs.values()],
+                "problems": list(problems()),
+            }
         )
     elif name:
-        _print_options(known[name])
+        _print_one(devices.get(name), outputs.get(name))
     else:
-        columns = (
-            Column(title="driver"),
-            Column(title="what it is", cut=True),
-            Column(title="options", cut=True),
-        )
-        rows = [
-            (driver.name, driver.summary, ", ".join(driver.options.model_fields)) for driver in known.values()
-        ]
-        show(columns, rows)
+        show(COLUMNS, [(one.name, one.summary, _options(one)) for one in devices.values()])
+        click.echo()
+        show(OUTPUT_COLUMNS, [(one.name, one.summary, one.held, _options(one)) for one in outputs.values()])
 
 
-def _described(driver: Driver) -> dict[str, Any]:
+def _options(driver: Driver | OutputDriver) -> str:
+    return ", ".join(driver.options.model_fields)
+
+
+def _described(driver: Driver | OutputDriver) -> dict[str, Any]:
     return {"name": driver.name, "summary": driver.summary, "options": driver.options.model_json_schema()}
 
 
-def _print_options(driver: Driver) -> None:
-    click.echo(f"{click.style(driver.name, bold=True)}  {driver.summary}\n")
+def _print_one(device: Driver | None, output: OutputDriver | None) -> None:
+    """A name may stand for a device, for an output, or for both."""
+    if device is not None:
+        _print_options(device, "[[devices]]")
+        click.echo(
+            "\nEvery device also has name, interval_s, timeout_s, enabled, bus and points; see config.example.toml"
+        )
+    if device is not None and output is not None:
+        click.echo()
+    if output is not None:
+        _print_options(output, "[[outputs]]")
+        click.echo(f"\nWho makes it safe while the daemon is hung or dead: {output.held}")
+        click.echo("Every output also has name, kind, safe and its envelope; see config.example.toml")
+
+
+def _print_options(driver: Driver | OutputDriver, table: str) -> None:
+    click.echo(f"{click.style(driver.name, bold=True)}  {driver.summary}; a {table} table\n")
     schema = driver.options.model_json_schema()
     needed = set(schema.get("required", []))
-    columns = (
-        Column(title="option"),
-        Column(title="type"),
-        Column(title="default"),
-        Column(title="meaning", cut=True),
-    )
     rows = [
         (
             name,
@@ -78,10 +111,7 @@ def _print_options(driver: Driver) -> None:
         )
         for name, option in schema.get("properties", {}).items()
     ]
-    show(columns, rows, empty="it has no options of its own")
-    click.echo(
-        "\nEvery device also has name, interval_s, timeout_s, enabled and points; see config.example.toml"
-    )
+    show(OPTION_COLUMNS, rows, empty="it has no options of its own")
 
 
 def _type(option: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

@@ -9,10 +9,21 @@ from typing import Any
 
 import click
 
-from edge.cli.support import RELATIVE, UNIT_S, Cli, json_option, pass_cli, print_json, show_duration, watch
+from edge.cli.support import (
+    RELATIVE,
+    UNIT_S,
+    Cli,
+    json_option,
+    pass_cli,
+    print_json,
+    show_duration,
+    watch,
+    why_option,
+)
 from edge.cli.table import Column, show
 
 DAEMON_TIMEOUT_S = 8.0
+SHORTENED_S = 60.0
 COLUMNS = (
     Column(title="output"),
     Column(title="kind"),
@@ -47,23 +58,24 @@ class Level(click.ParamType[float]):
 
 
 class Duration(click.ParamType[float]):
-    """30m, 90s, 2h."""
+    """30m, 90s, 2h, 1h30m."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        found = RELATIVE.fullmatch(str(value).strip())
-        if found is None or str(value).strip()[0] in "+-":
-            self.fail(f"{value!r} is no duration; write 90s, 30m or 2h", param, ctx)
-        return float(found["count"]) * UNIT_S[found["unit"]]
+        words = str(value).replace(" ", "")
+        parts = [found for found in RELATIVE.finditer(words) if found[0][0] not in "+-"]
+        seconds = sum(float(part["count"]) * UNIT_S[part["unit"]] for part in parts)
+        if "".join(part[0] for part in parts) != words or not seconds > 0.0:
+            self.fail(f"{value!r} is no duration; write 90s, 30m, 2h or 1h30m", param, ctx)
+        return seconds
 
 
 for_option = click.option(
     "--for", "for_s", type=Duration(), required=True, help="How long: 90s, 30m, 2h; every override ends."
 )
-why_option = click.option("--why", "why", default="", help="What for; it stands in the journal.")
 
 
 @click.group(
@@ -86,11 +98,11 @@ def outputs(ctx: click.Context, cli: Cli, as_json: bool, keep_watching: bool) ->
     if ctx.invoked_subcommand is not None:
         return
     if keep_watching and not as_json:
-        watch(lambda: _print(cli.call("outputs")))
+        watch(lambda: _print(_ask(cli, "outputs")))
     elif as_json:
-        print_json(cli.call("outputs"))
+        print_json(_ask(cli, "outputs"))
     else:
-        _print(cli.call("outputs"))
+        _print(_ask(cli, "outputs"))
 
 
 @outputs.command(name="set")
@@ -103,8 +115,8 @@ def outputs(ctx: click.Context, cli: Cli, as_json: bool, keep_watching: bool) ->
 @pass_cli
 def set_level(cli: Cli, name: str, level: float, for_s: float, why: str, blind: bool, as_json: bool) -> None:
     """Hold the output NAME at LEVEL (on, off, 40%, 0.4) for a while; limits and interlocks stay in force."""
-    told = cli.call("outputs.set", output=name, level=level, for_s=for_s, why=why, blind=blind)
-    _tell(told, as_json)
+    told = _ask(cli, "outputs.set", output=name, level=level, for_s=for_s, why=why, blind=blind)
+    _tell(told, as_json, for_s)
 
 
 @outputs.command()
@@ -120,26 +132,30 @@ def ramp(
     cli: Cli, name: str, level: float, over_s: float, curve: str, for_s: float, why: str, as_json: bool
 ) -> None:
     """Bring the output NAME to LEVEL slowly, and hold it there until the time is over."""
-    told = cli.call("outputs.set", output=name, level=level, over_s=over_s, curve=curve, for_s=for_s, why=why)
-    _tell(told, as_json)
+    told = _ask(
+        cli, "outputs.set", output=name, level=level, over_s=over_s, curve=curve, for_s=for_s, why=why
+    )
+    _tell(told, as_json, for_s)
 
 
 @outputs.command()
 @click.argument("name")
+@why_option
 @json_option
 @pass_cli
-def release(cli: Cli, name: str, as_json: bool) -> None:
+def release(cli: Cli, name: str, why: str, as_json: bool) -> None:
     """End the override of the output NAME now."""
-    _tell(cli.call("outputs.release", output=name), as_json)
+    _tell(_ask(cli, "outputs.release", output=name, why=why), as_json)
 
 
 @outputs.command()
 @click.argument("name")
+@why_option
 @json_option
 @pass_cli
-def confirm(cli: Cli, name: str, as_json: bool) -> None:
+def confirm(cli: Cli, name: str, why: str, as_json: bool) -> None:
     """Say that somebody has looked at the output NAME: a welded contact is mended, dosing may run again."""
-    _tell(cli.call("outputs.confirm", output=name), as_json)
+    _tell(_ask(cli, "outputs.confirm", output=name, why=why), as_json)
 
 
 @outputs.command()
@@ -156,14 +172,20 @@ def safe(cli: Cli, file: Path | None, as_json: bool) -> None:
     from edge.control import safefile
 
     path = file or _safe_file(cli)
+    entries: list[safefile.Entry] = []
+    asked = None
     try:
         entries, socket = safefile.read(path)
+        asked = _ask_daemon(socket) if socket else None
     except safefile.SafeFileError as error:
-        raise click.ClickException(str(error)) from error
-    asked = _ask_daemon(socket) if socket else None
+        # It holds passwords and is the daemon's alone; who may not read it may be allowed to ask.
+        asked = None if file else _ask_by_config(cli)
+        if asked is None:
+            raise click.ClickException(str(error)) from error
     if asked is not None:
         results = [
-            {"output": one["name"], "safe": one["safe"], "error": one.get("fault", "")} for one in asked
+            {"output": one["name"], "safe": one["safe"], "error": one.get("refused") or one.get("fault", "")}
+            for one in asked
         ]
     else:
         made = safefile.make_safe(entries, SystemClock())
@@ -188,6 +210,16 @@ def _safe_file(cli: Cli) -> Path:
     return path if path.exists() else safefile.safe_path(lastgood.DEFAULT_DATABASE)
 
 
+def _ask_by_config(cli: Cli) -> list[dict[str, Any]] | None:
+    """The same where the config says that the daemon listens."""
+    from edge.mistakes import ConfigInvalid
+
+    try:
+        return _ask_daemon(str(cli.socket()))
+    except ConfigInvalid:
+        return None
+
+
 def _ask_daemon(socket: str) -> list[dict[str, Any]] | None:
     """What a daemon that answers did; None where none does."""
     from edge.local import LocalRefused, LocalUnavailable, call
@@ -200,11 +232,26 @@ def _ask_daemon(socket: str) -> list[dict[str, Any]] | None:
     return found
 
 
-def _tell(told: dict[str, Any], as_json: bool) -> None:
+def _ask(cli: Cli, verb: str, **args: Any) -> Any:
+    """Ask the daemon; where there is none, say also what needs none.  Raises LocalUnavailable, LocalRefused."""
+    from edge.local import LocalUnavailable
+
+    try:
+        return cli.call(verb, **args)
+    except LocalUnavailable as error:
+        raise LocalUnavailable(f"{error}; `tidewatt outputs safe` needs no daemon") from error
+
+
+def _tell(told: dict[str, Any], as_json: bool, for_s: float = 0.0) -> None:
+    """What became of it; for_s: how long it was asked for."""
     if as_json:
         print_json(told)
         return
     click.echo(told["sentence"])
+    held = told["override"]
+    if held is not None and held["remaining_s"] < for_s - SHORTENED_S:
+        left = show_duration(held["remaining_s"])
+        click.echo(f"but it ends in {left}, the longest that [control] override_max_s allows", err=True)
     if told["fault"]:
         click.echo(f"but: {told['fault']}", err=True)
     if not told["saved"]:

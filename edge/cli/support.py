@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge.config import Config, UpstreamConfig
     from edge.store.history import History
 
-RELATIVE: Final = re.compile(r"[-+]?(?P<count>\d+(?:\.\d+)?)(?P<unit>ms|s|m|min|h|d|w)")
+RELATIVE: Final = re.compile(r"[-+]?(?P<count>\d+(?:\.\d+)?)(?P<unit>ms|min|s|m|h|d|w)")
 UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 WATCH_INTERVAL_S: Final = 1.0
 
@@ -109,6 +109,11 @@ def _take_config(ctx: click.Context, _parameter: click.Parameter, value: Path | 
 def json_option(command: Command) -> Command:
     """`--json` for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def why_option(command: Command) -> Command:
+    """`--why` of every write."""
+    return click.option("--why", default="", help="What for; it stands in the journal.")(command)
 
 
 def print_json(value: Any) -> None:

@@ -2,6 +2,7 @@
 
 It only acts when it is told to (`want`, then `check`): when control hangs, nothing refreshes any hold, and whoever
 enforces the hold makes the output safe.  It writes what differs, and everything once in a refresh interval.
+At the start it first looks where the outputs stand (`find`): some have outlived the daemon before.
 
 A bus is a thread; an output that is reached over a network has one of its own.  A call that does not return
 marks the outputs of its bus as stuck, and cuts them past the bus where the driver knows a way (the OE pin).
@@ -28,8 +29,13 @@ REFRESH_S: Final = 5.0
 REFRESH_NETWORK_S: Final = 30.0
 REFRESHES_PER_HOLD: Final = 3.0
 """So often is a hold refreshed while it lasts: two may be lost."""
-STUCK_S: Final = 2.0
+STUCK_S: Final = 1.75
+"""A local call that takes longer hangs.  Less than two ticks, so that the second look sees it, not the third."""
+EARLY_S: Final = 0.25
+"""A refresh due just after a tick is done at it, instead of a second late."""
 STUCK_NETWORK_S: Final = 20.0
+FIND_S: Final = 3.0
+"""So long at most may buses that hang keep the first decision waiting."""
 RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 10.0
 RETRY_NETWORK_MAX_S: Final = 60.0
@@ -108,7 +114,7 @@ class _Line:
             return False
         if not self.open or self.fault or self.wanted != self.believed:
             return True
-        return now_s - self.written_s >= self.refresh_s(most_s)
+        return now_s - self.written_s >= self.refresh_s(most_s) - EARLY_S
 
 
 @dataclass(slots=True, eq=False)
@@ -147,6 +153,7 @@ class Bank:
         self._refresh_s = refresh_s
         self._buses: dict[str, _Bus] = {}
         self._lines: dict[str, _Line] = {}
+        self._finding = False
         self._closed = False
 
     # ------------------------------------------------------------------------------------- who is there
@@ -189,6 +196,44 @@ class Bank:
             if not bus.lines:
                 bus.worker.close()
                 del self._buses[key]
+
+    async def find(self, within_s: float = FIND_S) -> dict[str, float]:
+        """Take the local outputs over before the first level is wanted; where those stand that outlive the daemon.
+
+        The others are at safe then.  What does not answer in time, or cannot say, is not in the answer, and is driven
+        from safe as any other.
+        """
+        found: dict[str, float] = {}
+        asked: list[_Line] = []
+        self._finding = True
+        try:
+            for bus in self._buses.values():
+                lines = [line for line in bus.lines if line.local and not line.open]
+                if lines and not bus.worker.busy:
+                    asked += lines
+                    bus.worker.give([self._look(line, found) for line in lines], partial(self._idle, bus))
+            with anyio.move_on_after(within_s):
+                # Not by an event, as in `apply`: the last of many answers, or none.
+                while any(line.ordered for line in asked):  # noqa: ASYNC110
+                    await anyio.sleep(LOOK_S / 2)
+        finally:
+            self._finding = False
+        return dict(found)
+
+    def _look(self, line: _Line, found: dict[str, float]) -> Order:
+        line.ordered = True
+
+        def done(what: Done) -> None:
+            if what.error or line.standing is Standing.STUCK:
+                self._finish(line, what)
+                return
+            line.ordered, line.open = False, True
+            level = line.believed = line.read_back = what.read_back
+            outlives = line.spec.output.hold_by is HoldBy.NOBODY
+            if outlives and level is not None and 0.0 <= level <= 1.0:
+                found[line.spec.name] = level
+
+        return Order(output=line.spec.output, wanted=None, done=done, open=True)
 
     # ------------------------------------------------------------------------------------------ driving
 
@@ -233,7 +278,7 @@ class Bank:
     def _dispatch(self, bus: _Bus) -> None:
         now_s = self._clock.monotonic_s()
         due = [line for line in bus.lines if line.due(now_s, self._refresh_s)]
-        if not due or self._closed:
+        if not due or self._closed or self._finding:
             return
         # What falls never waits for what rises.
         due.sort(key=lambda line: line.wanted - (line.believed if line.believed is not None else 0.0))

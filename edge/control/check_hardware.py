@@ -10,6 +10,7 @@ from drivers.boards import PULLED_UP_BY_BOARD, Board
 from drivers.catalog import Claim, installed
 from drivers.pca9685 import Pca9685Options
 from drivers.relay import Hold, RelayOptions, line_level
+from edge.control.circuits import loads
 from edge.control.config import OutputCommon, terms_of
 from edge.control.model import Kind
 from edge.control.parts import DeviceTable, Mistakes, Parts, guess
@@ -44,7 +45,7 @@ def _of_output(output: OutputCommon, board: Board) -> Iterator[tuple[str, str]]:
     elif not driver.dimmable(output):
         yield from _whole_levels(output)
     yield from _hold(output, driver.hold_by(output), board)
-    options = _relay_options(output)
+    options = relay_options(output)
     if options is not None and not refused:
         yield from _relay(output, options, board)
 
@@ -105,7 +106,7 @@ def _chips(parts: Parts) -> Mistakes:
     """What the channels of one PCA9685 share; a channel that does not name the OE pin is behind it all the same."""
     first: dict[tuple[int, int], tuple[str, Pca9685Options]] = {}
     for index, output in parts.outputs.items():
-        options = _pca9685_options(output)
+        options = pca9685_options(output)
         if options is None:
             continue
         name, other = first.setdefault((options.i2c, options.address), (output.name, options))
@@ -119,7 +120,8 @@ def _chips(parts: Parts) -> Mistakes:
                 )
 
 
-def _pca9685_options(output: object) -> Pca9685Options | None:
+def pca9685_options(output: object) -> Pca9685Options | None:
+    """The same table, seen as its driver sees it."""
     return output if isinstance(output, Pca9685Options) else None
 
 
@@ -170,7 +172,7 @@ def article(kind: Kind) -> str:
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
-def _relay_options(output: object) -> RelayOptions | None:
+def relay_options(output: object) -> RelayOptions | None:
     """The same table, seen as its driver sees it."""
     return output if isinstance(output, RelayOptions) else None
 
@@ -206,15 +208,13 @@ def _circuits(parts: Parts) -> Mistakes:
                     f"[control.circuits.{output.circuit}] with its max_w"
                 ),
             )
-    for name, circuit in circuits.items():
-        released = [output for output in parts.outputs.values() if output.circuit == name and output.safe > 0]
-        total_w = sum(output.power_w * output.safe for output in released)
-        if total_w > circuit.max_w:
-            names = " and ".join(output.name for output in released)
+    for load in loads(parts.outputs.values(), parts.control):
+        if load.released_w > load.max_w:
             yield (
-                ("control", "circuits", name, "max_w"),
+                ("control", "circuits", load.name, "max_w"),
                 (
-                    f"carries {circuit.max_w:g} W, but {names} ({total_w:g} W) come on at once when their lines are "
-                    "let go, at boot or when the daemon dies; move one of them to another circuit"
+                    f"carries {load.max_w:g} W, but {' and '.join(load.released)} ({load.released_w:g} W) come on at "
+                    "once when their lines are let go, at boot or when the daemon dies; move one of them to another "
+                    "circuit"
                 ),
             )

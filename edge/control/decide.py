@@ -58,6 +58,7 @@ def _after(tick: Tick) -> ControlState:
         active=tick.active,
         spans=tick.spans,
         pairs=tick.pairs,
+        balances=tick.balances,
         waiting=tick.queue(),
         last_rise_s=tick.last_rise_s,
         last=tick.now,

@@ -12,14 +12,24 @@ FULL_SHARE: Final = 0.95
 
 
 def watched(
-    rule: OutputRule, watch: Watch, level: float, value: float | None, now_s: float, *, masked: bool
+    rule: OutputRule,
+    watch: Watch,
+    level: float,
+    value: float | None,
+    now_s: float,
+    *,
+    masked: bool,
+    balanced: Watch | None = None,
 ) -> Watch:
     """What the watch says after another look.
 
-    level   what stood until now
-    masked  the output's effect cannot be told apart now: another output moves the same series, or its cut-off is open
+    level     what stood until now
+    masked    the output's effect cannot be told apart now: another output moves the same series, or its cut-off is open
+    balanced  what the heat balance says of it, which is better than `on_change`; None where that cannot tell
     """
     effect = rule.effect
+    if balanced is not None:
+        watch = balanced
     if effect is None:
         return watch
     on = level > 0.0
@@ -32,8 +42,9 @@ def watched(
     if watch.value is None:
         watch = replace(watch, since_s=now_s, value=value)
     sign = -1.0 if rule.kind is Kind.CHILLER and not effect.absolute else 1.0
-    look = _on if on else _off
-    return look(effect, watch, value, now_s, sign)
+    if not on:
+        return _off(effect, watch, value, now_s, sign)
+    return _on(effect, watch, value, now_s, sign) if balanced is None else watch
 
 
 def _on(effect: Effect, watch: Watch, value: float, now_s: float, sign: float) -> Watch:

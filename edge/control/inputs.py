@@ -7,11 +7,19 @@ from collections.abc import Mapping
 from typing import Final
 
 from drivers.base import Quality
-from edge.control.model import MAX_AGE_S, Limit, OutputRule, Rules
+from edge.control.model import MAX_AGE_S, Found, Limit, OutputRule, Rules
 from edge.image import Reading
 
 FUTURE_S: Final = 1.0
 """A reading may be that much younger than `now`; more is a broken clock, and no reading."""
+START_QUIET_S: Final = 30.0
+"""So long after the start, while some input was never read, a missing one makes outputs safe but no alarm yet: the
+first poll is due within a second or two, and the devices of one bus may each take their timeout.
+"""
+AWAIT_READINGS: Final = frozenset(
+    {Found.INPUT_LOST, Found.SECOND_PROBE, Found.SPARE_LOST, Found.MAINS_UNKNOWN}
+)
+"""What is found of inputs that are not there."""
 ON: Final = 0.5
 """A digital input is on from here."""
 

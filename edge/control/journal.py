@@ -1,13 +1,14 @@
 """The journal of outputs: every change is a row when it is decided, and another when the hardware has done it or not.
 
 Rows are events of kind `output`; the queue behind `put` is bounded, and what it drops is counted there.  A ramp is
-one change, not one a step.  The newest changes of each output are kept in memory too, for where there is no database.
+one change, not one a step.  The newest changes of each output are kept in memory too, for where there is no database;
+those from before the start are added when the database is open.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -16,6 +17,9 @@ from edge.control.model import Decision, Held, Layer
 
 KIND: Final = "output"
 CHANGES_KEPT: Final = 10
+ROWS_PER_CHANGE: Final = 3
+"""A change is two rows, decided and done; some rows may be of a change whose other row is older."""
+INTERRUPTED: Final = "the daemon ended before the hardware had done it"
 SAME: Final = 1e-6
 """Levels closer than this are the same."""
 
@@ -74,6 +78,7 @@ class Journal:
         self._put = put
         self._followed: dict[str, _Followed] = {}
         self._changes: dict[str, deque[Change]] = {}
+        self._before: dict[str, Sequence[Mapping[str, Any]]] = {}
         # Ids are unique over restarts: the monotonic clock of one boot, or another boot's wall clock, differs.
         self._run = f"{clock.boot_id[:8]}-{round(clock.monotonic_s() * 1000):x}"
         self._count = 0
@@ -136,14 +141,28 @@ class Journal:
         followed.open = None
         self._put(KIND, done.output, "warning" if state == "failed" else "info", done.body())
 
+    def recall(self, output: str, changes: Sequence[Mapping[str, Any]]) -> None:
+        """Its newest changes as the database has them, the newest first; what is known already stays as it is."""
+        earlier = [change for change in changes if not str(change["change"]).startswith(f"{self._run}-")]
+        self._before[output] = [interrupted(change) for change in earlier]
+
     def changes(self, output: str) -> list[dict[str, Any]]:
-        """Its newest changes since the start, the newest first."""
-        return [change.as_json() for change in reversed(self._changes.get(output, ()))]
+        """Its newest changes, the newest first; those before the start as far as `recall` was told of them."""
+        since = [change.as_json() for change in reversed(self._changes.get(output, ()))]
+        before = [dict(change) for change in self._before.get(output, ())]
+        return (since + before)[:CHANGES_KEPT]
 
     def forget(self, output: str) -> None:
         """It is no longer there."""
-        self._followed.pop(output, None)
-        self._changes.pop(output, None)
+        for known in (self._followed, self._changes, self._before):
+            known.pop(output, None)
+
+
+def interrupted(change: Mapping[str, Any]) -> dict[str, Any]:
+    """A change of a daemon that is gone: what was under way then will never be told to have succeeded."""
+    if change.get("state") != "pending":
+        return dict(change)
+    return dict(change) | {"state": "failed", "error": INTERRUPTED}
 
 
 def changes_of(events: list[dict[str, Any]], limit: int = CHANGES_KEPT) -> list[dict[str, Any]]:

@@ -1,11 +1,16 @@
 """The last good config: kept beside the control database at every valid start, used when the next one is invalid.
 
-A site whose config was spoilt from afar must not stand still; but it says loudly that it runs by an old one.
+A site whose config was spoilt from afar must not stand still; but it says loudly that it runs by an old one.  Where
+the control database lies cannot be asked of a config that is no TOML any more, nor of one whose [store] was spoilt:
+the state directory of the service (systemd's $STATE_DIRECTORY, else /var/lib/tidewatt) remembers it by config file.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import tomllib
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -17,6 +22,10 @@ from edge.settings import CONFIG_BYTES_MAX, load
 
 FILE_NAME: Final = "last-good.toml"
 DEFAULT_DATABASE: Final = Path("/var/lib/tidewatt/tidewatt.db")
+PLACE_NAME: Final = "place.json"
+STATE_VARIABLE: Final = "STATE_DIRECTORY"
+HEADING: Final = re.compile(r"^[ \t]*\[", re.MULTILINE)
+STORE: Final = re.compile(r"^[ \t]*\[[ \t]*store[ \t]*\][ \t]*(?:#.*)?$", re.MULTILINE)
 PATH_VARIABLE: Final = "TIDEWATT_STORE__PATH"
 CONTROL_VARIABLE: Final = "TIDEWATT_STORE__CONTROL_PATH"
 
@@ -33,6 +42,30 @@ def keep(config_file: Path, control_database: Path) -> None:
     path = last_good_path(control_database)
     if not path.exists() or _text(path) != text:
         write_whole(path, text)
+    if os.environ.get(STATE_VARIABLE):
+        _keep_place(config_file, control_database)
+
+
+def _keep_place(config_file: Path, control_database: Path) -> None:
+    path = place_path()
+    places = _places(path) | {str(config_file.absolute()): str(control_database.absolute())}
+    if places != _places(path):
+        write_whole(path, json.dumps(places, indent=1))
+
+
+def place_path() -> Path:
+    """What remembers where each config's control database lies."""
+    state = os.environ.get(STATE_VARIABLE, "").split(":")[0]
+    return (Path(state) if state else DEFAULT_DATABASE.parent) / PLACE_NAME
+
+
+def _places(path: Path) -> dict[str, str]:
+    """Config file to control database; empty where nothing usable is remembered."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def load_or_last_good(config_file: Path, model: type[ModelT]) -> tuple[ModelT, ConfigInvalid | None]:
@@ -53,12 +86,11 @@ def load_or_last_good(config_file: Path, model: type[ModelT]) -> tuple[ModelT, C
 
 
 def control_database_of(config_file: Path) -> Path:
-    """Where the control database of a config lies, as far as even an invalid one tells; never raises."""
-    try:
-        store: Any = read_toml(_text(config_file), str(config_file))[0].get("store")
-    except OSError:
-        store = None
-    store = store if isinstance(store, dict) else {}
+    """Where the control database of a config lies, be it spoilt: as remembered, else as it says; never raises."""
+    remembered = _places(place_path()).get(str(config_file.absolute()))
+    if remembered is not None and Path(remembered).parent.is_dir():
+        return Path(remembered)
+    store = _store(config_file)
 
     def said(variable: str, key: str) -> str:
         value = os.environ.get(variable) or store.get(key)
@@ -67,6 +99,20 @@ def control_database_of(config_file: Path) -> Path:
     database = Path(said(PATH_VARIABLE, "path") or DEFAULT_DATABASE)
     control = said(CONTROL_VARIABLE, "control_path")
     return Path(control) if control else database.with_name("control.db")
+
+
+def _store(config_file: Path) -> dict[str, Any]:
+    """The options under [store], also where the rest of the file cannot be read."""
+    try:
+        text = _text(config_file)
+        values, _, judgeable = read_toml(text, str(config_file))
+        if not judgeable and (heading := STORE.search(text)):
+            following = HEADING.search(text, heading.end())
+            values = tomllib.loads(text[heading.start() : following.start() if following else None])
+    except (OSError, ValueError):
+        return {}
+    store: Any = values.get("store")
+    return store if isinstance(store, dict) else {}
 
 
 def _text(path: Path) -> str:

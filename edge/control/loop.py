@@ -21,6 +21,7 @@ from edge.clock import Clock
 from edge.control import remember
 from edge.control.bank import Bank, Result, Spec, Standing
 from edge.control.decide import decide, fresh, used_up
+from edge.control.inputs import AWAIT_READINGS, START_QUIET_S
 from edge.control.journal import Journal
 from edge.control.memory import Found as Memorised
 from edge.control.memory import Memory
@@ -125,6 +126,7 @@ class ControlLoop:
         self._feed_gap_s = feed_gap_s
         self._ramp_step_s = ramp_step_s
         self._fed_s = self._ticked_s = float("-inf")
+        self._began_s = clock.monotonic_s()
         self._asked: list[_Asked] = []
         self._findings: dict[tuple[Found, str], Finding] = {}
         self._points: dict[str, _Point] = {}
@@ -138,16 +140,21 @@ class ControlLoop:
 
     # ------------------------------------------------------------------------------------------- begin
 
-    def begin(self, others: tuple[Path, ...] = ()) -> None:
-        """Recall what is remembered; milliseconds.  others: files that a site which has run before would have."""
+    def begin(
+        self, others: tuple[Path, ...] = (), found: Mapping[str, float] = remember.NOTHING_FOUND
+    ) -> None:
+        """Recall what is remembered; milliseconds.
+
+        others  files that a site which has run before would have
+        found   where outputs stand, by name; the others are taken to stand at safe
+        """
         loaded = self.memory.load(others=others)
         now = self._now()
+        self._began_s = now.monotonic_s
         if loaded.found is Memorised.FRESH:
-            self._state = fresh(self.rules, now)
-        elif loaded.found is Memorised.LOST:
-            self._state = used_up(self.rules, now)
-        else:
-            self._state = remember.recall(loaded.saved, self.rules, now)
+            self._state = remember.standing(fresh(self.rules, now), self.rules, found)
+        else:  # where the memory was lost there is nothing saved
+            self._state = remember.recall(loaded.saved, self.rules, now, found)
 
     async def change(self, rules: Rules, specs: Iterable[Spec]) -> None:
         """Other rules and outputs from now on; what is remembered of the outputs that stay is kept."""
@@ -155,6 +162,7 @@ class ControlLoop:
         if self._state is not None:
             self._state = _carried_over(self._state, rules)
         self.rules, self._inputs = rules, inputs_of(rules)
+        self._began_s = self._clock.monotonic_s()
         self.outcome = None
         for name in gone:
             self.journal.forget(name)
@@ -264,7 +272,8 @@ class ControlLoop:
         """The bank has carried out an order, or failed."""
         moving = False
         if self._state is not None and (state := self._state.outputs.get(result.output)) is not None:
-            moving = state.ramp is not None
+            slewing = state.aim is not None and state.aim[2] != state.level
+            moving = state.ramp is not None or slewing
         self.journal.written(result.output, result.level, result.error, moving=moving)
         self.feed()
 
@@ -303,11 +312,11 @@ class ControlLoop:
 
     def _note(self, request: Request) -> None:
         """A person's or a program's word is an event of its own."""
-        body: dict[str, Any] = {"who": request.who}
+        body: dict[str, Any] = {"who": request.who, "why": request.why}
         if isinstance(request, Override):
             body |= {
                 "level": request.level, "for_s": request.remaining_s, "ramp_s": request.ramp_s,
-                "why": request.why, "blind": request.blind,
+                "blind": request.blind,
             }  # fmt: skip
             self._put("override-set", request.output, "info", body)
         elif isinstance(request, Release):
@@ -348,7 +357,9 @@ class ControlLoop:
 
     def _tell_findings(self, findings: tuple[Finding, ...]) -> None:
         """A finding is there as long as it is true: its coming and its going are events."""
-        found = {(finding.kind, finding.subject): finding for finding in findings}
+        quiet = AWAIT_READINGS if self._is_starting() else frozenset[Found]()
+        told = {(finding.kind, finding.subject): finding for finding in findings}
+        found = {key: one for key, one in told.items() if one.kind not in quiet or key in self._findings}
         for key, finding in found.items():
             before = self._findings.get(key)
             if finding.severity is not Severity.INFO:
@@ -360,6 +371,11 @@ class ControlLoop:
                 self._problems.clear(_key(finding))
                 self._put(finding.kind.value, finding.subject, "info", {"ended": True, "text": finding.text})
         self._findings = found
+
+    def _is_starting(self) -> bool:
+        """Whether some input had no chance to be read yet: outputs are safe without it, but it is no fault."""
+        young = self._clock.monotonic_s() - self._began_s < START_QUIET_S
+        return young and not self._inputs <= self._image.snapshot().keys()
 
     def _point(
         self,
@@ -382,8 +398,9 @@ class ControlLoop:
         last = self._points.get(series)
         if not store:
             return
-        if last is None or last.value != value or now.monotonic_s - last.recorded_s >= POINT_SILENCE_S:
-            self._points[series] = _Point(value, now.monotonic_s)
+        kept = None if value is None else round(value, decimals)  # a ramp's steps are finer
+        if last is None or last.value != kept or now.monotonic_s - last.recorded_s >= POINT_SILENCE_S:
+            self._points[series] = _Point(kept, now.monotonic_s)
             self._record(reading)
 
     def _remember(self, outcome: Outcome, *, by_hand: bool) -> None:

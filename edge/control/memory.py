@@ -4,8 +4,9 @@ It is read before anything else runs, and written by a task of its own: when som
 at most once a second (at once for a person's word), with `synchronous=FULL`.  A disk that fails or is full costs
 the memory, never a tick.
 
-A mark beside the file says which file it is and how often it had been saved.  A file that is gone, damaged, another
-one or older than its mark (a backup that was put back) is no memory: what it would have limited counts as used up.
+A mark beside the file says which file it is and how often it had been saved, and so does one beside the main
+database, which no backup of `control.db*` takes along.  A file that is gone, damaged, another one or older than a mark
+(a backup that was put back) is no memory: what it would have limited counts as used up.
 """
 
 from __future__ import annotations
@@ -83,6 +84,11 @@ def mark_path(path: Path) -> Path:
     return path.with_name(path.name + ".mark")
 
 
+def far_mark_path(other: Path) -> Path:
+    """The second mark, beside another database."""
+    return other.with_name(other.name + ".control-mark")
+
+
 class Memory:
     """Owned by the event loop: `load` once, `run` beside everything, `keep` at every tick.
 
@@ -108,6 +114,7 @@ class Memory:
         self._news = anyio.Event()
         self._written = anyio.Event()
         self._marked_s = float("-inf")
+        self._far_marks: tuple[Path, ...] = ()
         self._began_s = clock.monotonic_s()
 
     # ---------------------------------------------------------------------------------------- at the start
@@ -118,6 +125,7 @@ class Memory:
         others  files that a site which has run before would have (the main database)
         """
         mark = _read_mark(mark_path(self.path))
+        self._far_marks = tuple(far_mark_path(other) for other in others)
         try:
             loaded = self._judge(mark, others)
         except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
@@ -140,7 +148,8 @@ class Memory:
         if mark is None or mark[0] != row.file:
             aside = self._set_aside()
             return Loaded(found=Found.LOST, why="it is another file than the one used last", aside=aside)
-        if row.saves < mark[1]:
+        far = [found for path in self._far_marks if (found := _read_mark(path)) is not None and found[0]]
+        if any(file != row.file or row.saves < saves for file, saves in (mark, *far)):
             aside = self._set_aside()
             return Loaded(found=Found.LOST, why="it is an old copy that was put back", aside=aside)
         self._file, self.saves, self.saved = row.file, row.saves, row.body
@@ -246,6 +255,9 @@ class Memory:
     async def _mark(self) -> None:
         text = json.dumps({"file": self._file, "saves": self.saves})
         await anyio.to_thread.run_sync(write_whole, mark_path(self.path), text, abandon_on_cancel=True)
+        for path in self._far_marks:
+            with contextlib.suppress(OSError):  # it only helps the one beside the file
+                await anyio.to_thread.run_sync(write_whole, path, text, abandon_on_cancel=True)
         self._marked_s = self._clock.monotonic_s()
 
     async def _save_last(self) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from edge.control.heat import Heat, Places, Sums
+
 MAX_AGE_S: Final = 60.0
 """How old a reading may be where nothing else is said."""
 OVERRIDE_MAX_S: Final = 86_400.0
@@ -248,7 +250,8 @@ class Thermostat:
     One that does both ends each at the target, so that the two never chase each other.
 
     second    another probe in the same water: regulates while `input` is lost
-    disagree  difference of the two from which both are doubted: an alarm, and their mean regulates; 0 for never
+    disagree  difference of the two that is an alarm; the one that goes with what heats and cools regulates, or their
+              mean where that cannot be told; 0 for never
     stuck     a probe that stands still while the other moved by this much is stuck: lost until it moves; 0 for never
     alarm     distance of the value from the target that is an alarm; 0 for none
     """
@@ -352,6 +355,7 @@ class Release:
 
     output: str
     who: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,6 +364,7 @@ class Confirm:
 
     output: str
     who: str = ""
+    why: str = ""
 
 
 Request = Override | Release | Confirm
@@ -446,11 +451,15 @@ class Learnt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """What the effect check saw: since when, from which value, and what it found."""
+    """What the effect check saw: since when, from which value, and what it found.
+
+    places  where the water may be if this output does nothing, by its thermostat's balance and each of its probes
+    """
 
     since_s: float = 0.0
     on: bool = False
     value: float | None = None
+    places: tuple[Places | None, ...] = ()
     no_effect: bool = False
     still_effect: bool = False
 
@@ -512,12 +521,78 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """A moment at which two probes agreed: what both read, and what was known of the water's heat by then."""
+
+    first: float
+    second: float
+    sums: Sums
+    heat: Heat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """Which of two probes that have parted regulates.
+
+    firm          it stands until both have agreed for a while
+    over_s, went, work  how long ago both agreed, how far the other one has gone since, and how far the water, by what
+                        heats and cools
+    """
+
+    chosen: str
+    firm: bool = False
+    over_s: float = 0.0
+    went: float = 0.0
+    work: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What one probe says of the water.
+
+    places  where it may be; None where the probe says nothing
+    off     how much higher than possible it was expected just now (lower: negative), K; 0 while it is possible
+    """
+
+    places: Places | None = None
+    off: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """A thermostat's heat balance; what is marked * survives a restart.
+
+    heat      * what is learnt; None until there is a first reading
+    source    the probe that it is learnt from now, and `value` its last reading; None where there is none
+    sights    of each probe, if all works as it did; empty where that is not known
+    learns    whether what it reads has taught something until now
+    calm_s    powered seconds until which they tell nothing, after a surprise
+    apart     by how much both probes differ, in the mean of some minutes
+    anchors   moments at which both probes agreed, the oldest first
+    vote      * who regulates while they do not; agreed_s since when they do again
+    """
+
+    sums: Sums
+    heat: Heat | None = None
+    source: str = ""
+    value: float | None = None
+    sights: tuple[Sight, ...] = ()
+    learns: bool = False
+    calm_s: float = 0.0
+    apart: float = 0.0
+    anchors: tuple[Anchor, ...] = ()
+    vote: Vote | None = None
+    agreed_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlState:
     """The whole explicit state; * survives a restart.
 
     powered_s     * seconds this site was powered, over restarts
     sides         * where each thermostat stands
     active        * schedules whose window was open at the last moment the clock was known
+    balances      what each thermostat has learnt of its water's heat; * in part
     waiting       outputs that want to rise and wait their turn, first come first
     last_rise_s   when an output last turned on
     """
@@ -528,6 +603,7 @@ class ControlState:
     active: frozenset[str] = frozenset()
     spans: Mapping[str, Span] = field(default_factory=dict)
     pairs: Mapping[str, Pair] = field(default_factory=dict)
+    balances: Mapping[str, Balance] = field(default_factory=dict)
     waiting: tuple[str, ...] = ()
     last_rise_s: float = float("-inf")
     last: Now | None = None

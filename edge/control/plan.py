@@ -24,6 +24,7 @@ class OutputPlan:
     wards      outputs whose cut-off this one is
     rivals     other outputs that move the series of this one's effect check
     idle       the claim while nothing else speaks
+    part       its share of its first thermostat's heating (of its cooling: negative); 0 for none
     """
 
     rule: OutputRule
@@ -34,14 +35,23 @@ class OutputPlan:
     rivals: tuple[str, ...]
     idle: Claim
     first_up: bool
+    part: float = 0.0
+
+
+Parts = tuple[tuple[str, float, str], ...]
+"""Outputs with their shares of the whole, and their cut-offs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """outputs: in the order in which they are decided, so that an interlock sees what it depends on."""
+    """outputs: in the order in which they are decided, so that an interlock sees what it depends on.
+
+    parts  of each thermostat: what heats and what cools
+    """
 
     rules: Rules
     outputs: tuple[OutputPlan, ...]
+    parts: Mapping[str, tuple[Parts, Parts]]
 
 
 _kept: list[Plan] = []
@@ -52,7 +62,11 @@ def plan_of(rules: Rules) -> Plan:
     for plan in _kept:
         if plan.rules is rules:
             return plan
-    plan = Plan(rules=rules, outputs=tuple(_output(rules, name) for name in _order(rules)))
+    plan = Plan(
+        rules=rules,
+        outputs=tuple(_output(rules, name) for name in _order(rules)),
+        parts={each.name: (_parts(rules, each.heat), _parts(rules, each.cool)) for each in rules.thermostats},
+    )
     _kept.insert(0, plan)
     del _kept[PLANS_KEPT:]
     return plan
@@ -73,7 +87,29 @@ def _output(rules: Rules, name: str) -> OutputPlan:
         rivals=() if effect is None else tuple(_rivals(rules, name, effect.series)),
         idle=Claim(cause=_idle(rule.default)),
         first_up=rule.kind in FIRST_UP,
+        part=_part(rules, name, speakers),
     )
+
+
+def _parts(rules: Rules, names: tuple[str, ...]) -> Parts:
+    """By their power where that is known of all, else alike."""
+    powers = [rules.outputs[name].power_w for name in names]
+    if not all(power > 0.0 for power in powers):
+        powers = [1.0] * len(names)
+    return tuple(
+        (name, power / sum(powers), rules.outputs[name].cutoff)
+        for name, power in zip(names, powers, strict=True)
+    )
+
+
+def _part(rules: Rules, name: str, speakers: list[tuple[Thermostat, Side]]) -> float:
+    if not speakers:
+        return 0.0
+    thermostat, side = speakers[0]
+    heats = side is Side.HEAT
+    parts = _parts(rules, thermostat.heat if heats else thermostat.cool)
+    share = next(share for each, share, _ in parts if each == name)
+    return share if heats else -share
 
 
 def _idle(level: float) -> Cause:

@@ -3,7 +3,8 @@
 An outage counts only where it can be measured: within one boot by the monotonic clock, over a reboot by the wall
 clock where that was trusted at both ends, else as no time at all (nothing recovers, nothing runs out).  What
 happened between the last write and the death is not known: an output that was on is taken to have stayed on for
-SAVE_EVERY_S more, and one that was off to have stayed off.  Outputs start at safe, compressors as just stopped.
+SAVE_EVERY_S more, and one that was off to have stayed off.  Outputs start at safe, compressors as just stopped;
+an output whose hardware outlived the daemon starts where it was found to stand, whatever was remembered.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from edge.control import envelope
+from edge.control.balance import recalled, remembered
 from edge.control.decide import used_up
 from edge.control.model import (
     OVERRIDE_MAX_S,
@@ -34,6 +36,7 @@ from edge.control.windows import Runs, closed
 VERSION: Final = 1
 SAVE_EVERY_S: Final = 60.0
 """What is on disk is never older than this."""
+NOTHING_FOUND: Final[Mapping[str, float]] = {}
 
 
 def remember(state: ControlState) -> dict[str, Any]:
@@ -48,6 +51,7 @@ def remember(state: ControlState) -> dict[str, Any]:
         "powered_s": state.powered_s,
         "sides": {name: str(side) for name, side in state.sides.items()},
         "active": sorted(state.active),
+        "balances": {name: remembered(balance) for name, balance in state.balances.items()},
         "outputs": {name: _output(output, state.powered_s) for name, output in state.outputs.items()},
     }
 
@@ -76,17 +80,41 @@ def _differs(old: OutputState, new: OutputState) -> bool:
     )
 
 
-def recall(saved: Mapping[str, Any] | None, rules: Rules, now: Now) -> ControlState:
-    """The state to go on with after a restart; with nothing, or nothing sound, to recall: `used_up`.  Never raises."""
-    if saved is None:
-        return used_up(rules, now)
-    try:
-        return _recall(saved, rules, now)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return used_up(rules, now)
+def recall(
+    saved: Mapping[str, Any] | None, rules: Rules, now: Now, found: Mapping[str, float] = NOTHING_FOUND
+) -> ControlState:
+    """The state to go on with after a restart; with nothing, or nothing sound, to recall: `used_up`.  Never raises.
+
+    found  where outputs stand, as their hardware says; those that are not in it stand at safe
+    """
+    if saved is not None:
+        try:
+            return _recall(saved, rules, now, found)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            pass  # what cannot be understood is no memory
+    return standing(used_up(rules, now), rules, found)
 
 
-def _recall(saved: Mapping[str, Any], rules: Rules, now: Now) -> ControlState:
+def standing(state: ControlState, rules: Rules, found: Mapping[str, float]) -> ControlState:
+    """A state without memory, with outputs where they were found: on or off for long enough to be free to change."""
+    outputs = {
+        name: _found(rule, state.outputs[name], found.get(name), state.powered_s)
+        for name, rule in rules.outputs.items()
+    }
+    return replace(state, outputs=outputs)
+
+
+def _found(rule: OutputRule, was: OutputState, level: float | None, since_s: float) -> OutputState:
+    """An output as it was found; what nobody here has turned, since `since_s` at the latest, is free to turn back."""
+    if level is None:
+        return was
+    if (level > 0.0) is (was.level > 0.0):
+        return replace(was, level=level)
+    rest_s = max(rule.envelope.on_min_s, rule.envelope.off_min_s)
+    return replace(was, level=level, changed_s=since_s - rest_s)
+
+
+def _recall(saved: Mapping[str, Any], rules: Rules, now: Now, found: Mapping[str, float]) -> ControlState:
     if saved["version"] != VERSION:
         raise ValueError("another version")
     was_s = _number(saved["powered_s"])
@@ -96,10 +124,15 @@ def _recall(saved: Mapping[str, Any], rules: Rules, now: Now) -> ControlState:
     outputs = {}
     for name, rule in rules.outputs.items():
         body = saved["outputs"].get(name)
-        outputs[name] = fresh_output(rule, gap.now_s) if body is None else gap.over(rule, _parse(body, was_s))
+        if body is None:
+            outputs[name] = _found(rule, fresh_output(rule, gap.now_s), found.get(name), gap.now_s)
+        else:
+            outputs[name] = gap.over(rule, _parse(body, was_s), found.get(name))
+    balances = {name: recalled(body, gap.now_s) for name, body in dict(saved.get("balances", {})).items()}
     return ControlState(
         outputs=outputs,
         powered_s=gap.now_s,
+        balances={name: balance for name, balance in balances.items() if balance is not None},
         sides={str(name): Side(side) for name, side in saved["sides"].items()},
         active=frozenset(str(name) for name in saved["active"]),
         last_rise_s=gap.now_s,
@@ -127,22 +160,36 @@ class _Gap:
         self.alive_s = was_s + min(outage_s, SAVE_EVERY_S)  # it may have lived on for so long
         self.unseen_s = 0.0 if known else SAVE_EVERY_S
 
-    def over(self, rule: OutputRule, was: OutputState) -> OutputState:
-        """The output on this side of the gap, at safe."""
-        was_on, level = was.level > 0.0, envelope.shape(rule, rule.safe)
-        on_runs, off_runs = self._runs(rule, was, was_on=was_on)
-        stays = was_on is (level > 0.0) and (self.same_boot or level <= 0.0)
+    def over(self, rule: OutputRule, was: OutputState, found: float | None) -> OutputState:
+        """The output on this side of the gap: where it was found, else at safe."""
+        safe = envelope.shape(rule, rule.safe)
+        level = safe if found is None else found
+        cross = self._at_safe if (level > 0.0) is (safe > 0.0) else self._outlived
+        was = cross(rule, was, level)
         held = was.held if was.held is not None and was.held.end_s > self.now_s else None
         if held is not None and not self.same_boot:
             held = replace(held, blind=False)  # whoever stood there may have left
-        return replace(
-            was,
-            level=level,
-            changed_s=was.changed_s if stays and rule.kind is not Kind.CHILLER else self.now_s,
-            on_runs=on_runs,
-            off_runs=off_runs,
-            held=held,
-        )
+        return replace(was, held=held)
+
+    def _at_safe(self, rule: OutputRule, was: OutputState, level: float) -> OutputState:
+        """It went safe when the daemon ended, or stood there."""
+        was_on = was.level > 0.0
+        on_runs, off_runs = self._runs(rule, was, was_on=was_on)
+        stays = was_on is (level > 0.0) and (self.same_boot or level <= 0.0)
+        changed_s = was.changed_s if stays and rule.kind is not Kind.CHILLER else self.now_s
+        return replace(was, level=level, changed_s=changed_s, on_runs=on_runs, off_runs=off_runs)
+
+    def _outlived(self, rule: OutputRule, was: OutputState, level: float) -> OutputState:
+        """It stands on the other side than safe: without the daemon it stayed there, or else something turned it."""
+        if (was.level > 0.0) is (level > 0.0):
+            return replace(was, level=level, changed_s=was.changed_s - self.unseen_s)
+        bounds, on_runs, off_runs = rule.envelope, was.on_runs, was.off_runs
+        if was.level > 0.0 and bounds.on_max_s > 0.0:
+            on_runs = closed(on_runs, was.changed_s, self.alive_s, bounds.on_window_s)
+        if was.level <= 0.0 and bounds.off_max_s > 0.0:
+            off_runs = closed(off_runs, was.changed_s, self.now_s, bounds.off_window_s)
+        turned = _found(rule, was, level, self.was_s - self.unseen_s)  # at the earliest
+        return replace(turned, on_runs=on_runs, off_runs=off_runs)
 
     def _runs(self, rule: OutputRule, was: OutputState, *, was_on: bool) -> tuple[Runs, Runs]:
         """Both windows' runs with what was going on when it was saved, and with the outage."""

@@ -21,6 +21,7 @@ from edge.control.loop import TICK_S, ControlHangs, ControlLoop, Put
 from edge.control.memory import Memory
 from edge.control.model import Confirm, Override, Release, Rules
 from edge.image import Image, Reading
+from edge.options import nearest
 from edge.supervisor import Problems
 
 FEEDS_PER_WATCHDOG: Final = 4.0
@@ -86,9 +87,12 @@ class Control:
         self._socket = socket
 
     async def begin(self, others: tuple[Path, ...] = ()) -> None:
-        """Recall, take the outputs over at safe.  others: files that a site which has run before would have."""
-        self.loop.begin(others)
+        """Take the outputs over, those that outlived the daemon where they stand, then recall.
+
+        others  files that a site which has run before would have
+        """
         await self.bank.replace(specs(self._outputs, self._clock))
+        self.loop.begin(others, await self.bank.find())
 
     @property
     def configs(self) -> tuple[OutputCommon, ...]:
@@ -162,7 +166,9 @@ class Control:
     def _known(self, name: str) -> None:
         names = self.loop.rules.outputs
         if name not in names:
-            raise ValueError(f"there is no output {name!r}; there are: {', '.join(names) or 'none'}")
+            near = nearest(name, names)
+            guess = f"did you mean {near!r}?" if near else f"there are: {', '.join(names) or 'none'}"
+            raise ValueError(f"there is no output {name!r}; {guess}")
 
 
 def specs(outputs: Sequence[OutputCommon], clock: Clock) -> list[Spec]:

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any, Final
 
 from edge.control import envelope
+from edge.control.balance import working
 from edge.control.blind import learn
 from edge.control.claims import claims
 from edge.control.effects import watched
@@ -22,6 +23,7 @@ from edge.control.model import (
     OutputState,
     Ramp,
     Severity,
+    Watch,
 )
 from edge.control.plan import OutputPlan
 from edge.control.ramps import Aim, Claim, level_at, next_ramp
@@ -133,10 +135,13 @@ def _looked_at(tick: Tick, plan: OutputPlan, was: OutputState, *, confirmed: boo
     if confirmed:
         welded = unconfirmed = False
         watch = replace(watch, since_s=0.0, value=None, no_effect=False, still_effect=False)
-    if rule.effect is not None:
-        series = rule.effect.series
+    balanced = _balanced(tick, plan, watch)
+    if rule.effect is not None or balanced is not None:
+        series = plan.speakers[0][0].input if rule.effect is None else rule.effect.series
         value = tick.inputs.value(series, rule)
-        watch = watched(rule, watch, was.level, value, tick.powered_s, masked=_masked(tick, plan, was))
+        watch = watched(
+            rule, watch, was.level, value, tick.powered_s, masked=_masked(tick, plan, was), balanced=balanced
+        )
         welded = welded or (watch.still_effect and bool(rule.cutoff))
         if watch.no_effect:
             text = f"{name} is on and {series} does not follow; check it, its fuse and its plug"
@@ -146,6 +151,19 @@ def _looked_at(tick: Tick, plan: OutputPlan, was: OutputState, *, confirmed: boo
             text = f"{name} is off and {series} says it still works: a welded contact? {what}"
             tick.find(Found.STILL_EFFECT, name, Severity.ALARM, text)
     return _with(was, watch=watch, welded=welded, unconfirmed=unconfirmed)
+
+
+def _balanced(tick: Tick, plan: OutputPlan, watch: Watch) -> Watch | None:
+    """What the heat balance says of an output that no meter watches."""
+    if not plan.part or (plan.rule.effect is not None and plan.rule.effect.absolute):
+        return None
+    name = plan.speakers[0][0].name
+    was = tick.state.balances.get(name)
+    if was is None:
+        return None
+    if tick.balances[name] is was:
+        return watch if was.sights else None
+    return working(watch, was, tick.balances[name], tick.readings[name], tick.part(plan))
 
 
 def _masked(tick: Tick, plan: OutputPlan, was: OutputState) -> bool:

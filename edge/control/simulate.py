@@ -1,6 +1,6 @@
 """A site in simulation: its water, probes and contacts, decided on tick by tick, with faults put in.
 
-The physics are those of `drivers.sim`'s tank, with parameters that are the same for every site and that nobody
+The physics are those of `drivers.tank`, with parameters that are the same for every site and that nobody
 tunes: a year and a self-test that were passed by a kinder tank would prove nothing.  Time is only counted.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from drivers import sim
+from drivers import tank
 from drivers.base import HoldBy, Quality
 from edge.control.decide import decide, fresh, used_up
 from edge.control.faults import DOWN_S, OF_CLOCK, SILENT, STARTS, Fault, Shown, Silence, Trouble, shown
@@ -31,14 +31,12 @@ from edge.control.remember import must_save, recall, remember
 from edge.image import Reading
 
 #: 400 l (1.67 MJ/K), 30 W/K to a room of 16-28 °C each day, a 300 W heater: a usual 100-gallon reef tank.
-TANK: Final = sim.SimOptions(volume_l=400.0, loss_w_per_k=30.0, heater_w=300.0)
+TANK: Final = tank.Tank(volume_l=400.0, loss_w_per_k=30.0, heater_w=300.0)
 HEATER_W: Final = 300.0
-CHILLER_W: Final = 200.0
-"""Heat that a small aquarium chiller takes out."""
+CHILLER_W: Final = tank.CHILLER_W
 ROOM_BELOW_K: Final = 3.5
 """A water's target over the mean of its room: 25.5 °C over 22 °C."""
-PROBE_OFFSETS_C: Final = (0.0, 0.04)
-"""Two calibrated probes still differ by less than a step."""
+PROBE_OFFSETS_C: Final = (0.0, tank.SECOND_PROBE_C)
 NEAR_K: Final = 15.0
 """A limit so near to a thermostat's target is one of the same water."""
 METER_W: Final = 300.0
@@ -291,14 +289,14 @@ class Simulation:
 
     def _warm(self, dt_s: float) -> None:
         flows = self.flows()
-        mean = sim.room_c(self._begin_ms / 1000 + self.at_s, TANK) - sim.ROOM_MEAN_C
+        mean = tank.room_c(self._begin_ms / 1000 + self.at_s) - tank.ROOM_MEAN_C
         for water in self.site.waters:
             pool = self.pools[water.name]
             heat_w = HEATER_W * sum(flows[name] for name in water.heat)
             heat_w -= CHILLER_W * sum(flows[name] for name in water.cool)
             around_c = water.target - ROOM_BELOW_K + mean
-            pool.true_c = sim.heated(pool.true_c, heat_w, around_c, dt_s, TANK)
-            pool.probes_c = [sim.lagged(probe_c, pool.true_c, dt_s) for probe_c in pool.probes_c]
+            pool.true_c = tank.heated(pool.true_c, heat_w, around_c, dt_s, TANK)
+            pool.probes_c = [tank.lagged(probe_c, pool.true_c, dt_s) for probe_c in pool.probes_c]
 
     def _truth(self, active: Sequence[Trouble]) -> dict[str, float]:
         truth = dict(self.site.steady)
@@ -318,7 +316,7 @@ class Simulation:
             for place, (series, probe_c) in enumerate(
                 zip(water.probes, self.pools[water.name].probes_c, strict=True)
             ):
-                values[series] = sim.probe_shows(probe_c + PROBE_OFFSETS_C[place % len(PROBE_OFFSETS_C)])
+                values[series] = tank.probe_shows(probe_c + PROBE_OFFSETS_C[place % len(PROBE_OFFSETS_C)])
         for series, true in values.items():
             value: Shown = true
             for trouble in active:

@@ -4,32 +4,49 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge.control.model import Finding, Found, Pair, Severity, Side, Thermostat
+from edge.control.model import Finding, Found, Pair, Severity, Side, Thermostat, Vote
+from edge.control.vote import disagreeing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What regulates: `value` is None where no probe can be believed; `pair` is for the next look."""
+    """What regulates: `value` is None where no probe can be believed; `pair` is for the next look.
+
+    source  the series that it comes from; "" for a mean, or none
+    """
 
     value: float | None
     pair: Pair | None
+    source: str = ""
     findings: tuple[Finding, ...] = ()
 
 
-def judge(thermostat: Thermostat, first: float | None, second: float | None, pair: Pair | None) -> Judged:
-    """The value to regulate by, from two probes in the same water (`second` None where there is none)."""
+def judge(
+    thermostat: Thermostat,
+    first: float | None,
+    second: float | None,
+    pair: Pair | None,
+    vote: Vote | None = None,
+    *,
+    doubt: bool = False,
+) -> Judged:
+    """The value to regulate by, from two probes in the same water (`second` None where there is none).
+
+    vote   who was chosen while they disagree
+    doubt  whether they have parted, by less than an alarm, and nobody could be chosen yet
+    """
     if not thermostat.second:
-        return Judged(value=first, pair=None)
+        return Judged(value=first, pair=None, source="" if first is None else thermostat.input)
     findings = (
         [spare_lost(thermostat.second, thermostat.input)] if second is None and first is not None else []
     )
     if first is not None and second is not None:
         pair = _moved(thermostat, pair, first, second)
-        first, second = _without_stuck(thermostat, first, second, pair, findings)
+        first, second = _without_stuck(thermostat, first, second, pair, vote, findings)
     else:
         pair = None
-    value = _one_value(thermostat, first, second, findings)
-    return Judged(value=value, pair=pair, findings=tuple(findings))
+    value, source = _one_value(thermostat, first, second, vote, findings, doubt=doubt)
+    return Judged(value=value, pair=pair, source=source, findings=tuple(findings))
 
 
 def side_of(thermostat: Thermostat, side: Side, value: float | None) -> Side:
@@ -94,13 +111,22 @@ def _is_stuck(thermostat: Thermostat, other_then: float, other_now: float) -> bo
 
 
 def _without_stuck(
-    thermostat: Thermostat, first: float, second: float, pair: Pair, findings: list[Finding]
+    thermostat: Thermostat,
+    first: float,
+    second: float,
+    pair: Pair,
+    vote: Vote | None,
+    findings: list[Finding],
 ) -> tuple[float | None, float | None]:
-    """The probes less the one that stood still to the last digit while the other went its way."""
-    if _is_stuck(thermostat, pair.first[1], second):
+    """The probes less the one that stood still to the last digit while the other went its way.
+
+    Not the one that a vote chose: its water stands still, and the other one drifts.
+    """
+    chosen = "" if vote is None else vote.chosen
+    if chosen != thermostat.input and _is_stuck(thermostat, pair.first[1], second):
         findings.append(_stuck(thermostat.input, thermostat.second))
         return None, second
-    if _is_stuck(thermostat, pair.second[1], first):
+    if chosen != thermostat.second and _is_stuck(thermostat, pair.second[1], first):
         findings.append(_stuck(thermostat.second, thermostat.input))
         return first, None
     return first, second
@@ -116,27 +142,31 @@ def _stuck(series: str, other: str) -> Finding:
 
 
 def _one_value(
-    thermostat: Thermostat, first: float | None, second: float | None, findings: list[Finding]
-) -> float | None:
+    thermostat: Thermostat,
+    first: float | None,
+    second: float | None,
+    vote: Vote | None,
+    findings: list[Finding],
+    *,
+    doubt: bool,
+) -> tuple[float | None, str]:
+    """The value and its series: of the one that is left, of the one that was chosen, or nobody's, the mean."""
+    first_name, second_name = thermostat.input, thermostat.second
+    if first is None and second is None:
+        return None, ""
     if first is None:
-        if second is not None:
-            first_name, second_name = thermostat.input, thermostat.second
-            text = f"{first_name} cannot be used, {second_name} regulates; check the probe of {first_name}"
-            findings.append(
-                Finding(
-                    kind=Found.SECOND_PROBE, subject=thermostat.name, severity=Severity.WARNING, text=text
-                )
-            )
-        return second
-    if second is None or not thermostat.disagree or abs(first - second) < thermostat.disagree:
-        return first
-    findings.append(
-        Finding(
-            kind=Found.PROBES_DISAGREE,
-            subject=thermostat.name,
-            severity=Severity.ALARM,
-            text=f"{thermostat.input} and {thermostat.second} differ by {thermostat.disagree:g} or more; "
-            "their mean regulates: compare both with a thermometer",
+        text = f"{first_name} cannot be used, {second_name} regulates; check the probe of {first_name}"
+        findings.append(
+            Finding(kind=Found.SECOND_PROBE, subject=thermostat.name, severity=Severity.WARNING, text=text)
         )
-    )
-    return (first + second) / 2
+        return second, second_name
+    if second is None:
+        return first, first_name
+    disagree = thermostat.disagree > 0.0 and abs(first - second) >= thermostat.disagree
+    if disagree:
+        findings.append(disagreeing(thermostat, vote))
+    if vote is not None:
+        return (second if vote.chosen == second_name else first), vote.chosen
+    if disagree or doubt:
+        return (first + second) / 2, ""
+    return first, first_name

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from typing import Final
 
+from edge.control.balance import followed
+from edge.control.heat import Sums, advanced
 from edge.control.inputs import ON, Inputs
 from edge.control.model import (
+    Balance,
     ControlState,
     Decision,
     Finding,
@@ -22,10 +26,14 @@ from edge.control.model import (
     Span,
     Thermostat,
 )
-from edge.control.plan import OutputPlan, Plan, plan_of
+from edge.control.plan import OutputPlan, Parts, Plan, plan_of
 from edge.control.schedule import holds, span
-from edge.control.thermostat import judge, out_of_band, side_of
+from edge.control.thermostat import Judged, judge, out_of_band, side_of
+from edge.control.vote import anchored, doubted, unanchored, voted
 from edge.image import Reading
+
+LOOK_EVERY_S: Final = 5.0
+"""Heat balances go on so often, not at every tick: water is slow."""
 
 
 class Tick:
@@ -56,6 +64,9 @@ class Tick:
         self.values: dict[str, float | None] = {}
         self.sides: dict[str, Side] = {}
         self.pairs: dict[str, Pair] = {}
+        self.drives: dict[str, tuple[float, float, bool]] = {}
+        self.readings: dict[str, tuple[float | None, ...]] = {}
+        self.balances: dict[str, Balance] = {}
         self.spans: dict[str, Span] = {}
         self.active = state.active
         self.waiting: list[str] = []
@@ -131,7 +142,17 @@ class Tick:
         rule = next((self.rules.outputs.get(each) for each in (*thermostat.heat, *thermostat.cool)), None)
         first = self.inputs.value(thermostat.input, rule)
         second = self.inputs.value(thermostat.second, rule) if thermostat.second else None
-        judged = judge(thermostat, first, second, self.state.pairs.get(name))
+        both = None if first is None or second is None else (first, second)
+        self.readings[name] = (first, second) if thermostat.second else (first,)
+        was = self.state.balances.get(name) or Balance(sums=Sums(at_s=self.powered_s))
+        looks = not 0.0 <= self.powered_s - was.sums.at_s < LOOK_EVERY_S
+        sums, sound = was.sums, True
+        if looks:
+            heating, cooling, sound = self.drives[name] = self._drive(name)
+            sums = advanced(was.heat, was.sums, self.powered_s, heating, cooling)
+            was = was if both is None else voted(thermostat, was, sums, *both)
+        doubt = both is not None and bool(was.anchors) and doubted(thermostat, was)
+        judged = judge(thermostat, first, second, self.state.pairs.get(name), was.vote, doubt=doubt)
         self.values[name] = judged.value
         self.sides[name] = side_of(thermostat, self.state.sides.get(name, Side.IDLE), judged.value)
         if judged.pair is not None:
@@ -139,6 +160,62 @@ class Tick:
         for finding in judged.findings:
             self.keep(finding)
         self.keep(out_of_band(thermostat, judged.value))
+        self.balances[name] = (
+            self._balanced(thermostat, was, sums, judged, both, sound=sound) if looks else was
+        )
+
+    def _balanced(
+        self,
+        thermostat: Thermostat,
+        was: Balance,
+        sums: Sums,
+        judged: Judged,
+        both: tuple[float, float] | None,
+        *,
+        sound: bool,
+    ) -> Balance:
+        """The thermostat's heat balance after this tick."""
+        name = thermostat.name
+        agree = both is None or (was.vote is None and not doubted(thermostat, was))
+        learns = sound and agree and not self._are_dead(thermostat)
+        now = followed(was, sums, judged.source, judged.value, self.readings[name], learns=learns)
+        if not sound:
+            return unanchored(now)
+        return anchored(now, *both) if both is not None and agree else now
+
+    def _drive(self, name: str) -> tuple[float, float, bool]:
+        """How much has heated and cooled since the last tick, 0-1 each, and whether that is known."""
+        heats, cools = self.plan.parts[name]
+        heating, sound = self._together(heats)
+        cooling, sound_too = self._together(cools)
+        return heating, cooling, sound and sound_too
+
+    def part(self, plan: OutputPlan) -> float:
+        """What this output had in its first thermostat's heating until now (cooling: negative), 0-1."""
+        state = self.state.outputs.get(plan.rule.name)
+        if state is None or state.level <= 0.0:
+            return 0.0
+        heating, cooling, _ = self.drives[plan.speakers[0][0].name]
+        whole = heating if plan.part > 0.0 else cooling
+        return 0.0 if whole <= 0.0 else plan.part * state.level / whole
+
+    def _are_dead(self, thermostat: Thermostat) -> bool:
+        """Whether one of its outputs that is on was seen to do nothing."""
+        outputs = (self.state.outputs.get(name) for name in (*thermostat.heat, *thermostat.cool))
+        return any(state is not None and state.level > 0.0 and state.watch.no_effect for state in outputs)
+
+    def _together(self, parts: Parts) -> tuple[float, bool]:
+        total, sound = 0.0, True
+        for name, share, cutoff in parts:
+            state = self.state.outputs.get(name)
+            if state is None:
+                continue
+            if state.welded or state.watch.still_effect or name in self.faulted:
+                sound = False
+            cut = self.state.outputs.get(cutoff) if cutoff else None
+            if state.level > 0.0 and (cut is None or cut.level > 0.0):
+                total += share * state.level
+        return total, sound
 
     def read_schedules(self) -> None:
         """Which windows are open; while the clock is unknown, those that were open count as open."""

@@ -6,16 +6,13 @@ import math
 from collections.abc import Awaitable
 from typing import Any, Final
 
-import anyio.to_thread
-
 from edge.control.loop import ControlHangs
 from edge.control.model import BLIND_OVERRIDE_MAX_S, Confirm, Curve, Override, Release, Request
 from edge.control.service import Control
 from edge.local import LocalRefused, Peer
-from edge.peers import writer
+from edge.peers import asker
 
 WHY_CHARACTERS_MAX: Final = 200
-NAMES_TIMEOUT_S: Final = 5.0
 SAFE_FOR_S: Final = 1800.0
 
 
@@ -43,21 +40,45 @@ class OutputVerbs:
                 f"without its input an output is driven for {BLIND_OVERRIDE_MAX_S / 60:.0f} minutes at most;"
                 " write --for 30m or less, and stay with it"
             )
+        name, level, ramp_s = _name(args), _number(args, "level"), _number(args, "over_s", 0.0)
+        self._refuse_between(name, level, ramp_s)
+        if ramp_s > for_s > 0.0:
+            raise LocalRefused(
+                f"the way takes {ramp_s:g} s and the override ends after {for_s:g} s: it would never arrive;"
+                " make --for longer than --over",
+                exit_code=2,
+            )
         request = Override(
-            output=_name(args), level=_number(args, "level"), remaining_s=for_s, ramp_s=_number(args, "over_s", 0.0),
-            curve=Curve(args.get("curve", Curve.LINEAR)), who=await _who(peer), why=_why(args), blind=blind,
+            output=name, level=level, remaining_s=for_s, ramp_s=ramp_s, who=await asker(peer), why=_why(args),
+            curve=Curve(args.get("curve", Curve.LINEAR)), blind=blind,
         )  # fmt: skip
         return await self._ask(request)
 
+    def _refuse_between(self, name: str, level: float, ramp_s: float) -> None:
+        """A relay has no levels between off and on, and no way there."""
+        rule = self._control.loop.rules.outputs.get(name)
+        if rule is None or rule.dimmable:
+            return
+        if level not in (0.0, 1.0):
+            raise LocalRefused(f"{name} is on or off, nothing between; write on or off", exit_code=2)
+        if ramp_s > 0.0:
+            raise LocalRefused(
+                f"{name} is on or off, so it cannot go there slowly; use outputs set", exit_code=2
+            )
+
     async def release(self, args: dict[str, Any], peer: Peer) -> Any:
-        return await self._ask(Release(output=_name(args), who=await _who(peer)))
+        return await self._ask(Release(output=_name(args), who=await asker(peer), why=_why(args)))
 
     async def confirm(self, args: dict[str, Any], peer: Peer) -> Any:
-        return await self._ask(Confirm(output=_name(args), who=await _who(peer)))
+        name, state = _name(args), self._control.loop.state
+        output = None if state is None else state.outputs.get(name)
+        if output is not None and not (output.welded or output.unconfirmed or output.watch.still_effect):
+            raise LocalRefused(f"there is nothing to confirm at {name}; see tidewatt why {name}")
+        return await self._ask(Confirm(output=name, who=await asker(peer), why=_why(args)))
 
     async def safe(self, args: dict[str, Any], peer: Peer) -> Any:
         """Every output to its safe level, by an override."""
-        who, for_s = await _who(peer), _number(args, "for_s", SAFE_FOR_S)
+        who, for_s = await asker(peer), _number(args, "for_s", SAFE_FOR_S)
         return {"outputs": await self._control.ask_safe(for_s, who, _why(args))}
 
     def _ask(self, request: Request) -> Awaitable[dict[str, Any]]:
@@ -69,13 +90,6 @@ async def _answered(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         return await answer
     except (ValueError, ControlHangs) as error:
         raise LocalRefused(str(error)) from None
-
-
-async def _who(peer: Peer) -> str:
-    """The peer's name.  Raises LocalRefused where it may not write.  Looked up beside the loop: names may be afar."""
-    with anyio.move_on_after(NAMES_TIMEOUT_S):
-        return await anyio.to_thread.run_sync(writer, peer, abandon_on_cancel=True)
-    raise LocalRefused("who asks could not be found out in time; try again as root")
 
 
 def _name(args: dict[str, Any]) -> str:

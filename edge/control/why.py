@@ -107,7 +107,7 @@ def _level(level: float, dimmable: bool) -> str:
 def _since(decision: Decision, now: Now, rules: Rules) -> str:
     passed_s = max(0.0, now.monotonic_s - decision.since_s)
     if not now.trusted or not WALL_MIN_MS <= decision.since_ms <= now.wall_ms:
-        return f" for {_duration(passed_s)}"
+        return f" for {_duration(passed_s)}" if passed_s >= 1.0 else ""
     zone = _zone(rules.zone)
     began = datetime.fromtimestamp(_told(decision.since_ms) // 1000, UTC).astimezone(zone)
     today = datetime.fromtimestamp(_told(now.wall_ms) // 1000, UTC).astimezone(zone)

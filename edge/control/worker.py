@@ -22,7 +22,7 @@ ORDERS_MAX: Final = 1024
 class Done:
     """What became of an order.
 
-    level      what was written; None where it did not come to that
+    level      what was written; None where it did not come to that, or nothing was to be
     read_back  what the hardware says; None where it cannot say, or was not asked
     error      what went wrong, "" for nothing
     """
@@ -34,10 +34,15 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Drive one output (or, with `release`, let it go): `wanted` is asked at the last moment."""
+    """What to do with one output.
+
+    wanted   the level to write, asked at the last moment; None: only look where it stands
+    open     take it over first
+    release  let it go instead
+    """
 
     output: Output
-    wanted: Callable[[], float]
+    wanted: Callable[[], float] | None
     done: Callable[[Done], None]
     open: bool = False
     release: bool = False
@@ -117,9 +122,10 @@ def _carry_out(order: Order) -> Done:
             return Done()
         if order.open:
             order.output.open()
-        level = order.wanted()
-        order.output.write(level)
-        written = level
+        if order.wanted is not None:
+            level = order.wanted()
+            order.output.write(level)
+            written = level
         return Done(level=written, read_back=order.output.read_back())
     except BaseException as error:  # noqa: BLE001  # a driver that calls sys.exit() is only broken
         return Done(level=written, error=_words(error))

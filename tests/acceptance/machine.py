@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import select
@@ -9,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -20,6 +23,7 @@ from tests import double_driver
 
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE_S: Final = 60.0
+LOOK_S: Final = 0.005
 CONFIG: Final = """\
 [site]
 name = "reef"
@@ -62,6 +66,15 @@ def wait_for(what: Callable[[], Any], why: str = "it") -> Any:
     raise AssertionError(f"{why} never came")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long outputs took to be right or safe in a fault, beside the time that is stated for it."""
+
+    fault: str
+    took_s: float
+    stated_s: float
+
+
 class Machine:
     """One site's daemon with `double` outputs; a context manager.
 
@@ -76,6 +89,7 @@ class Machine:
         self.patch = patch
         self.file_bytes_max: int | None = None
         self.fed = 0
+        self.timings: list[Timing] = []
         self.port = 8080
         self.process: subprocess.Popen[bytes] | None = None
         double_driver.install(folder / "packages")
@@ -182,6 +196,34 @@ class Machine:
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-4000:]
+
+    # ------------------------------------------------------------------------------------------- timed
+
+    @contextlib.contextmanager
+    def timing(self, fault: str, stated_s: float, **levels: float) -> Iterator[None]:
+        """Note how long the block takes, or until the hardware of these outputs stands at these levels.
+
+        For whoever shows `timings`; nothing is judged by them here.
+        """
+        began_s = time.monotonic()
+        reached: list[float] = []
+
+        def look() -> None:
+            while time.monotonic() - began_s < PATIENCE_S:
+                if all(self.hardware(name) == level for name, level in levels.items()):
+                    reached.append(time.monotonic())
+                    return
+                time.sleep(LOOK_S)
+
+        beside = threading.Thread(target=look, daemon=True)
+        if levels:
+            beside.start()
+        yield
+        if levels:
+            beside.join()
+            assert reached, f"{fault}: {levels} was never reached"
+        ended_s = reached[0] if levels else time.monotonic()
+        self.timings.append(Timing(fault=fault, took_s=ended_s - began_s, stated_s=stated_s))
 
     # ------------------------------------------------------------------------------------------- asked
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
+from drivers import tank
 from drivers.base import Point, Sample
-from edge.control.faults import Fault, Shown, Silence, Trouble
+from edge.control.faults import DRIFT_MAX, DRIFT_PER_HOUR, Fault, Shown, Silence, Trouble
 from edge.control.model import (
     Confirm,
     Effect,
@@ -27,7 +28,7 @@ from edge.control.model import (
     Rules,
     Thermostat,
 )
-from edge.control.simulate import Simulation, Step, site_of
+from edge.control.simulate import BEGIN_MS, HEATER_W, TANK, Simulation, Step, site_of
 from edge.image import Reading
 from edge.poll.config import PointConfig
 from edge.poll.point import PointFlow
@@ -47,6 +48,11 @@ SETTLE_S: Final = 300.0
 """Until doubt about a mended input has ended and shortest times are over."""
 LONGEST_S: Final = 12 * HOUR_S
 ALARM_S: Final = 600.0
+
+LIMIT_C: Final = 27.0
+CLEAR_K: Final = 0.3
+OVERSHOOT_K: Final = 0.05
+"""How far water goes on falling while a probe's lag hides it."""
 
 PROBES: Final = ("tank.temperature", "sump.temperature")
 POWER: Final = "heater.power"
@@ -68,7 +74,7 @@ RULES: Final = Rules(
             envelope=Envelope(
                 on_min_s=60.0,
                 off_min_s=60.0,
-                limits=(Limit(series=PROBES[1], above=27.0, clear=0.3, fallback=PROBES[0]),),
+                limits=(Limit(series=PROBES[1], above=LIMIT_C, clear=CLEAR_K, fallback=PROBES[0]),),
             ),
         ),
         "cutoff": OutputRule(name="cutoff", kind=Kind.CUTOFF, safe=0.0, default=1.0),
@@ -101,6 +107,12 @@ RULES: Final = Rules(
     max_age_s=dict.fromkeys((*PROBES, POWER, MAINS), 90.0),
 )
 SITE: Final = site_of(RULES)
+
+_WARMS: Final = Effect(series=PROBES[0], on_change=0.05, off_change=0.35, within_s=1800.0)
+BY_TEMPERATURE: Final = site_of(
+    replace(RULES, outputs={**RULES.outputs, "heater": replace(RULES.outputs["heater"], effect=_WARMS)})
+)
+"""The same site without a power meter: whether the heater works is seen by the water alone."""
 
 _PROBE: Final = (
     Fault.LOST, Fault.STALE, Fault.BAD, Fault.POWER_UP, Fault.NO_POWER, Fault.ZERO, Fault.MINUS_ONE, Fault.NAN,
@@ -171,6 +183,8 @@ class Fate:
     idle_s    seconds outside, some minutes after its end, in which not all there is worked towards the band
     demand_s  when that began without which the fault cannot be seen (a dead heater that is not asked for heat)
     alarm_s   seconds from there until the alarm that must come, None where none came
+    warmth_s  the same where no meter watches the heater; `warmth_demand_s` is its demand_s
+    limited   the second probe drifted past its limit, and so nothing may heat: not the vote's to widen
     """
 
     plan: Plan
@@ -184,6 +198,9 @@ class Fate:
     idle_s: float = 0.0
     demand_s: float | None = None
     alarm_s: float | None = None
+    warmth_demand_s: float | None = None
+    warmth_s: float | None = None
+    limited: bool = False
 
     @property
     def mastered(self) -> bool:
@@ -248,6 +265,8 @@ def live(seed: int = SEED, days: float = DAYS) -> Year:
             fate = Fate(plan=plan, begin_s=at_s, end_s=at_s + plan.length_s)
             year.fates.append(fate)
             troubles = [Trouble(fault=plan.fault, subjects=plan.subjects, begin_s=at_s, end_s=fate.end_s)]
+            if plan.alarm is not None and plan.alarm[0] is Found.NO_EFFECT:
+                _watch_by_temperature(simulation.fork(), fate, troubles)
         if fate is not None and fate.end_s <= at_s < fate.end_s + STEP_S:
             requests = [Confirm(output="heater", who="the keeper has mended it")]
         step = simulation.tick(STEP_S, troubles, requests)
@@ -255,6 +274,19 @@ def live(seed: int = SEED, days: float = DAYS) -> Year:
         year.steps += 1
         _note(year, fate, step, simulation.pools["tank"].true_c)
     return year
+
+
+def _watch_by_temperature(simulation: Simulation, fate: Fate, troubles: list[Trouble]) -> None:
+    """The same dead heater at a site without a meter."""
+    simulation.site = BY_TEMPERATURE
+    while simulation.at_s < fate.end_s and fate.warmth_s is None:
+        step = simulation.tick(STEP_S, troubles)
+        assert step.outcome is not None
+        if fate.warmth_demand_s is None and step.outcome.decisions["heater"].level > 0.0:
+            fate.warmth_demand_s = step.at_s
+        demand_s = fate.warmth_demand_s
+        if demand_s is not None and any(each.kind is Found.NO_EFFECT for each in step.findings):
+            fate.warmth_s = step.at_s - demand_s
 
 
 def _may_begin(plan: Plan, simulation: Simulation) -> bool:
@@ -267,6 +299,8 @@ def _note(year: Year, fate: Fate | None, step: Step, water_c: float) -> None:
         fate.low_c, fate.high_c = min(fate.low_c, water_c), max(fate.high_c, water_c)
     if fate is not None and step.at_s < fate.end_s:
         fate.out_s += STEP_S if out else 0.0
+        held = any(each.kind is Found.LIMIT for each in step.findings)
+        fate.limited = fate.limited or (held and water_c < LIMIT_C - CLEAR_K)
         _note_alarm(fate, step)
         return
     if fate is not None and fate.back_s is None:
@@ -305,7 +339,7 @@ def wrongs(year: Year) -> list[str]:
         where = f"{fate.name} at {fate.begin_s / DAY_S:.2f} d for {fate.plan.length_s / HOUR_S:.1f} h"
         if fate.mastered and not (fate.low_c >= LOW_C and fate.high_c <= HIGH_C):
             told.append(f"{where}: the water went from {fate.low_c:.2f} to {fate.high_c:.2f}")
-        if fate.mastered and fate.late_s:
+        if fate.mastered and RECOVER_S + fate.late_s > allowed_s(fate):
             told.append(
                 f"{where}: from {fate.low_c:.2f}..{fate.high_c:.2f} it came back {_back(fate)} after its end"
             )
@@ -313,17 +347,41 @@ def wrongs(year: Year) -> list[str]:
             told.append(
                 f"{where}: outside the band, and not all worked to bring it back for {fate.idle_s:.0f} s"
             )
-        if not fate.mastered and fate.demand_s is not None and not _in_time(fate):
-            told.append(f"{where}: no {fate.plan.alarm} within 10 minutes")
+        for demand_s, alarm_s, how in (
+            (fate.demand_s, fate.alarm_s, ""),
+            (fate.warmth_demand_s, fate.warmth_s, " by temperature alone"),
+        ):
+            if not fate.mastered and demand_s is not None and not _in_time(fate, demand_s, alarm_s):
+                told.append(f"{where}: no {fate.plan.alarm} within 10 minutes{how}")
     return told
 
 
-def is_known(wrong: str) -> bool:
-    """A bound that is not met yet: two probes that drift apart are met half-way, a kelvin off at worst.
+def allowed_s(fate: Fate) -> float:
+    """How long after its end the water may be out of its band: two hours, but for one arithmetic.
 
-    A tank that loses 285 of its 300 W needs longer than two hours for that kelvin, with all there is.
+    A second probe that drifts up past its limit cuts the heater off, whoever regulates: an envelope is not voted on.
+    Then no water is warmer than the limit less the drift.  From the coldest that the limit leaves, full heat in that
+    room takes its time: nothing that obeys the limit is faster, and no more than that is allowed.
     """
-    return wrong.startswith("drifts") and "with all there is, all the time" in wrong
+    if not fate.limited or fate.plan.fault is not Fault.DRIFT_UP:
+        return RECOVER_S
+    drift_k = min(DRIFT_MAX, DRIFT_PER_HOUR * fate.plan.length_s / HOUR_S)
+    water_c, at_s = LIMIT_C - CLEAR_K - OVERSHOOT_K - drift_k, fate.end_s
+    while water_c < TARGET_C - BAND_K:
+        at_s += STEP_S
+        water_c = tank.heated(water_c, HEATER_W, tank.room_c(BEGIN_MS / 1000 + at_s), STEP_S, TANK)
+    return max(RECOVER_S, at_s - fate.end_s + SETTLE_S)
+
+
+def cut_off(year: Year) -> list[str]:
+    """Drifts after which an envelope's limit, and not the vote, kept the water cold: told, and bounded."""
+    return [
+        f"{fate.name} at {fate.begin_s / DAY_S:.2f} d for {fate.plan.length_s / HOUR_S:.1f} h: its limit cut the "
+        f"heater off down to {fate.low_c:.2f}; back after {(fate.back_s or 0.0) / HOUR_S:.1f} h, "
+        f"full heat from the coldest that the limit leaves takes {allowed_s(fate) / HOUR_S:.1f} h"
+        for fate in year.fates
+        if fate.late_s and fate.limited
+    ]
 
 
 def _back(fate: Fate) -> str:
@@ -331,10 +389,9 @@ def _back(fate: Fate) -> str:
     return f"{hours:.1f} h" + ("" if fate.idle_s else " (with all there is, all the time)")
 
 
-def _in_time(fate: Fate) -> bool:
-    assert fate.demand_s is not None
-    short = fate.end_s - fate.demand_s < ALARM_S
-    return short or (fate.alarm_s is not None and fate.alarm_s <= ALARM_S)
+def _in_time(fate: Fate, demand_s: float, alarm_s: float | None) -> bool:
+    short = fate.end_s - demand_s < ALARM_S
+    return short or (alarm_s is not None and alarm_s <= ALARM_S)
 
 
 def table(year: Year) -> str:
@@ -343,16 +400,19 @@ def table(year: Year) -> str:
     for fate in year.fates:
         rows.setdefault(fate.name, []).append(fate)
     extremes = f"{year.quiet_low_c:.3f} to {year.quiet_high_c:.3f} °C ({year.quiet_s / DAY_S:.0f} d)"
+    heads = f"{'highest':>7} {'out of band':>12} {'back after':>10} {'alarm':>7} {'without meter':>13}"
     lines = [
         f"seed {year.seed}, {year.days:g} days, {len(year.fates)} faults; without one the water was {extremes}",
-        f"{'fault':48} {'n':>3} {'lowest':>7} {'highest':>7} {'out of band':>12} {'back after':>10} {'alarm':>7}",
+        f"{'fault':48} {'n':>3} {'lowest':>7} {heads}",
     ]
     for name, fates in sorted(rows.items()):
         alarms = [fate.alarm_s for fate in fates if fate.alarm_s is not None]
+        warmths = [fate.warmth_s for fate in fates if fate.warmth_s is not None]
         lines.append(
             f"{name:48} {len(fates):3} {min(f.low_c for f in fates):7.2f} {max(f.high_c for f in fates):7.2f} "
             f"{sum(f.out_s for f in fates) / 60:8.0f} min {max((f.back_s or 0.0) for f in fates) / 60:6.0f} min "
             + (f"{max(alarms):5.0f} s" if alarms else f"{'-':>7}")
+            + (f" {max(warmths):11.0f} s" if warmths else f" {'-':>13}")
         )
     return "\n".join(lines)
 
@@ -368,6 +428,7 @@ def days_of(environment: Mapping[str, str]) -> float:
 def main() -> None:
     year = live(seed_of(os.environ), days_of(os.environ))
     print(table(year))
+    print("\n".join(cut_off(year)))
     print("\n".join(wrongs(year)) or "all within bounds")
 
 

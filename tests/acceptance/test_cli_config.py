@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from drivers.catalog import catalog
+from drivers.catalog import catalog, output_catalog
 from edge.cli.main import run
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -66,6 +66,31 @@ def test_a_bad_file_is_told_line_by_line(bad: Path, capsys: pytest.CaptureFixtur
         "5: web.prt: ",
         "7: uplink.tl",
     ]
+
+
+def test_warnings_are_told_and_refuse_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "warned.toml"
+    path.write_text(
+        '[site]\nname = "reef"\n[control.circuits.cabinet]\nmax_w = 100\n'
+        '[[outputs]]\nname = "return"\ndriver = "sim"\nkind = "return"\nsafe = 1\ncircuit = "cabinet"\n'
+        "power_w = 45\n[outputs.envelope]\noff_max_s = 0\n"
+    )
+    assert run(["config", "check", str(path)]) == 0
+    warning, summary, circuit = capsys.readouterr().out.splitlines()
+    assert warning.startswith(
+        f"{path}:13: outputs.return.envelope.off_max_s: warning: nothing bounds how long"
+    )
+    assert summary.endswith(", 1 warning")
+    assert circuit == (
+        "circuit cabinet: 45 W come on at once at boot (return), 45 W with everything on, of 100 W"
+    )
+    assert run(["config", "check", "--json", str(path)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is True
+    assert [(warning["line"], warning["key"]) for warning in told["warnings"]] == [
+        (13, "outputs.return.envelope.off_max_s")
+    ]
+    assert told["circuits"][0]["released_w"] == 45
 
 
 def test_mistakes_come_as_json_too(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,6 +163,34 @@ def test_drivers_are_listed_with_their_options(capsys: pytest.CaptureFixture[str
     assert {driver["name"] for driver in json.loads(capsys.readouterr().out)["drivers"]} == set(catalog())
     assert run(["drivers", "simm"]) == 2
     assert "did you mean sim?" in capsys.readouterr().err
+
+
+def test_output_drivers_are_listed_with_who_makes_them_safe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["drivers"]) == 0
+    text = capsys.readouterr().out
+    for name, driver in output_catalog().items():
+        assert name in text
+        assert driver.summary in text
+        assert driver.held in text
+        assert "does not say" not in driver.held
+    assert run(["drivers", "shelly"]) == 0
+    text = capsys.readouterr().out
+    for option in output_catalog()["shelly"].options.model_fields:
+        assert option in text
+    assert "the Shelly's own timer" in text
+    assert "[[outputs]]" in text
+    assert "[[devices]]" not in text
+    assert run(["drivers", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["outputs"]
+    assert {driver["name"]: driver["held"] for driver in told} == {
+        name: driver.held for name, driver in output_catalog().items()
+    }
+    assert run(["drivers", "sim"]) == 0
+    text = capsys.readouterr().out
+    assert "[[devices]]" in text
+    assert "[[outputs]]" in text
+    assert run(["drivers", "relai"]) == 2
+    assert "did you mean relay?" in capsys.readouterr().err
 
 
 def test_what_is_found_on_this_machine_is_config_that_passes(

@@ -69,10 +69,11 @@ def test_set_holds_for_a_while_and_release_ends_it(machine: Machine) -> None:
     pump = machine.outputs()["pump"]
     assert 1700 < pump["override"]["remaining_s"] <= 1800
     assert (pump["override"]["who"], pump["override"]["why"]) == ("root", "cleaning")
-    (said,) = lines(machine, "outputs", "release", "pump")
+    (said,) = lines(machine, "outputs", "release", "pump", "--why", "clean")
     assert said.startswith("pump is on")
     machine.reaches("pump", 1.0)
-    wait_for(lambda: _events(machine, "override-released"), "the journal")
+    (released,) = wait_for(lambda: _events(machine, "override-released"), "the journal")
+    assert released == {"who": "root", "why": "clean"}
     (set_body,) = [body for body in _events(machine, "override-set") if body["why"] == "cleaning"]
     assert set_body["who"] == "root"
 
@@ -146,7 +147,12 @@ def test_no_override_passes_a_limit(machine: Machine) -> None:
         (["set", "pump", "on"], 2, "Missing option '--for'"),
         (["set", "pump", "maybe", "--for", "1m"], 2, "write on, off, 40% or 0.4"),
         (["set", "pump", "1.2", "--for", "1m"], 2, "write on, off, 40% or 0.4"),
-        (["set", "pump", "on", "--for", "later"], 2, "write 90s, 30m or 2h"),
+        (["set", "pump", "on", "--for", "later"], 2, "write 90s, 30m, 2h or 1h30m"),
+        (["set", "pump", "on", "--for", "0s"], 2, "write 90s, 30m, 2h or 1h30m"),
+        (["set", "pump", "on", "--for", "1h-5m"], 2, "write 90s, 30m, 2h or 1h30m"),
+        (["set", "pmup", "on", "--for", "1m"], 1, "there is no output 'pmup'; did you mean 'pump'?"),
+        (["ramp", "pump", "on", "--over", "3h", "--for", "5m"], 2, "it would never arrive"),
+        (["confirm", "pump"], 1, "there is nothing to confirm at pump"),
         (["set", "heater", "on", "--for", "2h", "--blind"], 1, "30 minutes at most"),
         (["release", "moon"], 1, "there is no output 'moon'"),
     ],
@@ -156,6 +162,15 @@ def test_wrong_words_are_told(machine: Machine, arguments: list[str], code: int,
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
     assert machine.cli("why", "moon").returncode == 1
+
+
+def test_durations_may_have_parts_and_too_long_ones_are_told(machine: Machine) -> None:
+    lines(machine, "outputs", "set", "pump", "off", "--for", "1h30min")
+    assert 5300 < machine.outputs()["pump"]["override"]["remaining_s"] <= 5400
+    done = machine.cli("outputs", "set", "pump", "off", "--for", "9d")
+    assert done.returncode == 0
+    assert "but it ends in 1 d, the longest that [control] override_max_s allows" in done.stderr
+    lines(machine, "outputs", "release", "pump")
 
 
 def test_safe_asks_the_daemon_that_answers(machine: Machine) -> None:
@@ -175,6 +190,15 @@ def test_outputs_are_series_like_any_other(machine: Machine) -> None:
         return done.returncode == 0 and ",output.pump.level," in done.stdout
 
     wait_for(recorded, "the series")
+
+
+def test_a_device_switched_off_by_hand_is_a_row_with_who_and_why(machine: Machine) -> None:
+    lines(machine, "devices", "disable", "tank", "--why", "new probe")
+    lines(machine, "devices", "enable", "tank")
+    (enabled,) = wait_for(lambda: _events(machine, "device-enabled"), "the journal")
+    (disabled,) = _events(machine, "device-disabled")
+    assert (disabled["who"], disabled["why"]) == ("root", "new probe")
+    assert (enabled["who"], enabled["why"]) == ("root", "")
 
 
 # ------------------------------------------------------------------------------------------- who may
@@ -202,7 +226,10 @@ with socket.socket(socket.AF_UNIX) as asked:
     asked.settimeout(30)
     asked.connect(sys.argv[1])
     lines = asked.makefile("rw")
-    for verb, args in (("outputs", {}), ("outputs.set", {"output": "pump", "level": 0, "for_s": 60})):
+    for verb, args in (
+        ("outputs", {}), ("outputs.set", {"output": "pump", "level": 0, "for_s": 60}),
+        ("device.disable", {"device": "tank"}), ("reload", {}), ("sync.drain", {}),
+    ):
         print(json.dumps({"verb": verb, "args": args}), file=lines, flush=True)
         print(lines.readline().strip())
 """
@@ -220,8 +247,74 @@ def test_the_daemon_refuses_a_stranger_by_the_kernels_word(machine: Machine) -> 
         ["/usr/bin/python3", "-I", "-c", STRANGER, str(socket)], user=NOBODY, group=NOBODY, extra_groups=[],
         cwd="/", capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    looked, touched = [json.loads(line) for line in done.stdout.splitlines()]
+    looked, *touched = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(looked["result"]["outputs"]) == 3
-    assert touched["ok"] is False
-    assert "may not move outputs" in touched["error"]
+    assert len(touched) == 4
+    for answer in touched:
+        assert answer["ok"] is False
+        assert "may look but change nothing" in answer["error"]
     assert machine.outputs()["pump"]["override"] is None
+
+
+# ------------------------------------------------------------------------------------- killed, and again
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Iterator[Machine]:
+    """A site whose daemon did something, and was killed."""
+    with Machine(tmp_path) as made:
+        made.write_config(made.output("pump", default=1.0))
+        made.start()
+        made.reaches("pump", 1.0)
+        wait_for(lambda: made.hold("pump", 0.3)["saved"], "control's memory")
+        made.reaches("pump", 0.3)
+        wait_for(lambda: _recorded(made, "pump", 0.3), "the journal")
+        made.kill()
+        yield made
+
+
+def _recorded(machine: Machine, output: str, to: float) -> bool:
+    """Whether the database has it that this change succeeded."""
+    try:
+        machine.ask("flush")
+    except LocalRefused:  # the database is not open yet
+        return False
+    query = "SELECT body FROM event WHERE kind = 'output' AND subject = ?"
+    bodies = [json.loads(row[0]) for row in fetch(machine.folder / "data" / "tidewatt.db", query, output)]
+    return any((body["to"], body["state"]) == (to, "success") for body in bodies)
+
+
+def test_without_the_daemon_why_tells_what_is_recorded_and_fails(killed: Machine) -> None:
+    done = killed.cli("why", "pump")
+    assert done.returncode == 1
+    sentence, trouble, *rows = done.stdout.splitlines()
+    assert sentence.startswith(
+        "What pump does now is not known; the last that is recorded: it was to be 30% at "
+    )
+    assert "the daemon is not running" in trouble
+    assert any("success" in row for row in rows)
+    done = killed.cli("why", "pump", "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["daemon"], told["level"]) == (1, False, None)
+    assert told["changes"][0]["to"] == 0.3
+    done = killed.cli("why", "moon")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no output 'moon'; there are: pump" in done.stderr
+    done = killed.cli("outputs")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "`tidewatt outputs safe` needs no daemon" in done.stderr
+
+
+def test_after_a_kill_the_history_goes_on(killed: Machine) -> None:
+    before = len(json.loads(killed.cli("why", "pump", "--json").stdout)["changes"])
+    killed.start()
+    killed.reaches("pump", 0.3)
+
+    def known() -> bool:
+        changes = killed.ask("why", output="pump")["changes"]
+        return len(changes) > before and 1.0 in [change["to"] for change in changes]
+
+    wait_for(known, "what was before the start")
+    told = killed.ask("why", output="pump")["changes"]
+    assert told == sorted(told, key=lambda change: str(change["ts"]), reverse=True)
+    assert len({change["change"] for change in told}) == len(told)

@@ -37,6 +37,7 @@ class Double(Output):
         self.calls: list[str] = []
         self.threads: set[str] = set()
         self.level: float | None = None
+        self.outlived: float | None = None  # where it stands when it is opened, if not at safe
         self.refusal = ""
         self.lie: float | None = None
         self.cuttable = cuttable
@@ -56,7 +57,7 @@ class Double(Output):
 
     def open(self) -> None:
         self._call("open")
-        self.level = self.safe
+        self.level = self.safe if self.outlived is None else self.outlived
 
     def write(self, level: float) -> None:
         self._call(f"write {level:g}")

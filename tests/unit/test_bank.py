@@ -131,6 +131,71 @@ async def test_the_newest_level_is_written_when_a_slow_bus_gets_to_it(site: Site
         assert light.writes == [0.1, 0.2, 0.5]
 
 
+# ----------------------------------------------------------------------------------------------- at the start
+
+
+def dimmer(name: str, bus: str = "i2c") -> Double:
+    """One that keeps its level when the daemon dies."""
+    return Double(name, bus=bus, dimmable=True, hold_by=HoldBy.NOBODY)
+
+
+async def test_where_outputs_stand_is_read_before_anything_is_written(site: Site) -> None:
+    light, heater, plug = dimmer("light"), Double(), Double("plug", local=False)
+    light.outlived, heater.lie = 0.5, 1.0
+    async with site.driving(light, heater, plug) as bank:
+        assert await bank.find() == {"light": 0.5}, "what a dead process lets go is at safe, whatever it says"
+        heater.lie = None
+        assert (light.calls, heater.calls) == (["open"], ["open"])
+        assert plug.calls == [], "a network is not waited for"
+        status = bank.status("light")
+        assert (status["state"], status["believed"], status["written"]) == ("starting", 0.5, None)
+        assert not bank.settled_since(float("-inf")), "looking is no driving: the watchdog is not fed for it"
+        bank.want({"light": 0.5, "heater": 1.0, "plug": 1.0})
+        await site.written(plug, 1)
+        await until(lambda: bank.settled_since(float("-inf")), "the first writes")
+        assert (light.calls, heater.calls) == (["open", "write 0.5"], ["open", "write 1"])
+
+
+async def test_a_bus_that_hangs_at_the_start_is_waited_for_so_long_and_driven_as_wanted(site: Site) -> None:
+    light, moon, air, heater = dimmer("light"), dimmer("moon"), dimmer("air", bus="pwm"), Double()
+    light.outlived = moon.outlived = 0.5
+    light.go.clear()
+    async with site.driving(light, moon, air, heater) as bank:
+        assert await bank.find(within_s=0.1) == {"air": 0.0}
+        assert heater.calls == ["open"], "safe at once"
+        assert (await bank.apply({"light": 0.0, "moon": 0.0, "heater": 1.0}, wait_s=0.1))["heater"].done
+        site.clock.pass_s(STUCK_S + 0.1)
+        bank.check()
+        assert bank.status("light")["state"] == bank.status("moon")["state"] == "stuck"
+        light.go.set()
+        await until(lambda: not bank.faulted(), "the return")
+        assert (light.level, moon.level) == (0.0, 0.0)
+
+
+async def test_a_bus_that_is_only_late_at_the_start_is_driven_as_wanted(site: Site) -> None:
+    light, moon = dimmer("light"), dimmer("moon")
+    light.outlived = moon.outlived = 0.5
+    light.go.clear()
+    async with site.driving(light, moon) as bank:
+        assert await bank.find(within_s=0.1) == {}
+        bank.want({"light": 0.0, "moon": 0.0})
+        light.go.set()
+        await until(lambda: bank.status("moon")["state"] == bank.status("light")["state"] == "up", "both")
+        assert (light.writes, moon.writes) == ([0.0], [0.0])
+
+
+async def test_what_cannot_say_where_it_stands_or_refuses_is_not_found(site: Site) -> None:
+    mute, broken, mad = dimmer("mute"), dimmer("broken"), dimmer("mad")
+    broken.refusal = "no answer"
+    mad.lie = 1.5
+    mute.read_back = lambda: None  # type: ignore[method-assign]
+    async with site.driving(mute, broken, mad) as bank:
+        assert await bank.find() == {}
+        assert bank.faulted() == {"broken"}
+        bank.want({"mute": 1.0, "broken": 1.0, "mad": 1.0})
+        await until(lambda: mute.writes == mad.writes == [1.0], "the first writes")
+
+
 # ------------------------------------------------------------------------------------------------ faults
 
 

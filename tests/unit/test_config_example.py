@@ -56,7 +56,7 @@ WITHIN = {"points", "envelope", "effect", "limits", "interlocks", "blind", "circ
 
 #: Options that say when, each shown with an example; and those of which the last table shown has the default.
 WHEN = {"daily", "cron", "every_s", "anchor", "duration_s", "once", "valid_from", "valid_until"}
-PLAIN = {"level", "ramp_s"}
+PLAIN = {"level", "ramp_s", "unknown", "unknown_level"}
 
 
 def as_toml(value: Any) -> Any:

@@ -1,12 +1,13 @@
 """What a config about control may not say: each case is a file that tells where and what is refused.
 
 A line of a case that ends with `#! words` is refused with these words; no other line is.  `#board: NAME` says which
-machine it is checked for, else one that is no Raspberry Pi.
+machine it is checked for, else one that is no Raspberry Pi.  The same for what is only warned of: `#~ words`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +17,12 @@ from drivers import boards
 from drivers.boards import Board
 from edge.config import Config
 from edge.mistakes import ConfigInvalid, Mistake
-from edge.settings import load
+from edge.settings import load, warnings
 
 CASES: Final = Path(__file__).parents[1] / "cases" / "config-refused"
+WARNED: Final = CASES.with_name("config-warned")
 EXPECTED: Final = re.compile(r"#! (.+)$")
+ADVISED: Final = re.compile(r"#~ (.+)$")
 BOARD: Final = re.compile(r"^#board: (\w+)$", re.MULTILINE)
 MODEL: Final = "Raspberry Pi 4 Model B Rev 1.4"
 
@@ -44,6 +47,8 @@ def board(name: str, root: Path) -> Board:
             return pi(root, "dtparam=i2c_arm=on\n")
         case "persist":
             return pi(root, "", persist="Y")
+        case "plain":
+            return pi(root, "")
         case _:
             return Board()
 
@@ -58,26 +63,54 @@ def refused(path: Path) -> tuple[Mistake, ...]:
 def test_a_config_is_refused_where_it_is_wrong_and_nowhere_else(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wanted = expected(path, EXPECTED, tmp_path, monkeypatch)
+    assert wanted
+    compare(refused(path), wanted)
+
+
+@pytest.mark.parametrize("path", sorted(WARNED.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_config_is_warned_of_where_it_could_do_harm_and_nowhere_else(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = expected(path, ADVISED, tmp_path, monkeypatch)
+    compare(warnings(path, Config), wanted)
+
+
+def expected(
+    path: Path, pattern: re.Pattern[str], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[int, str]:
+    """What a case says of its lines; the machine is the one that it names."""
     text = path.read_text("utf-8")
     named = BOARD.search(text)
-    here = board(named[1] if named else "", tmp_path)
+    here = board(named[1] if named else "", root)
     monkeypatch.setattr(boards, "here", lambda: here)
-    wanted = {
-        number: found[1]
-        for number, line in enumerate(text.split("\n"), start=1)
-        if (found := EXPECTED.search(line))
-    }
-    assert wanted
+    lines = enumerate(text.split("\n"), start=1)
+    return {number: found[1] for number, line in lines if (found := pattern.search(line))}
+
+
+def compare(mistakes: Iterable[Mistake], wanted: Mapping[int, str]) -> None:
     told: dict[int, str] = {}
-    for mistake in refused(path):
+    for mistake in mistakes:
         told[mistake.line] = told.get(mistake.line, "") + str(mistake)
     assert sorted(told) == sorted(wanted), told
     for number, words in wanted.items():
         assert words in told[number]
 
 
-def test_every_kind_of_refusal_has_a_case() -> None:
+def test_every_kind_has_a_case() -> None:
     assert len(list(CASES.glob("*.toml"))) >= 14
+    assert len(list(WARNED.glob("*.toml"))) >= 3
+
+
+@pytest.mark.parametrize(
+    "path", sorted(WARNED.with_name("unsafe").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_what_a_selftest_finds_unsafe_is_warned_of_before(path: Path) -> None:
+    assert bool(warnings(path, Config)) is (path.stem != "sound")
+
+
+def test_the_example_is_not_warned_of() -> None:
+    assert warnings(CASES.parents[2] / "config.example.toml", Config) == []
 
 
 def test_a_relay_that_would_be_on_until_the_daemon_comes_is_refused_on_a_pi(

@@ -209,10 +209,10 @@ def test_the_same_config_gives_equal_rules(tmp_path: Path) -> None:
     assert compile_rules(loaded(tmp_path, SITE.replace("25.5", "25.4"))) != compile_rules(config)
 
 
-def test_the_example_is_a_heater_a_return_air_and_a_light(tmp_path: Path) -> None:
+def test_the_example_is_a_heater_a_return_air_a_light_and_a_top_off(tmp_path: Path) -> None:
     rules = compile_rules(loaded(tmp_path, EXAMPLE.read_text("utf-8")))
     assert {output.kind for output in rules.outputs.values()} == {
-        Kind.HEATER, Kind.CUTOFF, Kind.RETURN, Kind.AIR, Kind.LIGHT,
+        Kind.HEATER, Kind.CUTOFF, Kind.RETURN, Kind.AIR, Kind.LIGHT, Kind.TOPOFF,
     }  # fmt: skip
     heater = rules.outputs["heater"]
     assert heater.cutoff == "heater-cutoff"

@@ -151,6 +151,17 @@ async def test_a_ramp_is_one_change(site: Site) -> None:
     assert [(row["state"], row["to"]) for row in rows] == [("pending", 0.8), ("success", 0.8)]
 
 
+async def test_a_slow_ramp_is_stored_as_finely_as_a_level_is_told(site: Site) -> None:
+    await site.tick()
+    await site.ask(override("light", 1.0, ramp_s=1000.0))
+    site.readings.clear()
+    for _ in range(100):
+        await site.tick(0.1)
+    stored = [reading.value or 0.0 for reading in site.readings if reading.series == "output.light.level"]
+    assert 9 <= len(stored) <= 11, "ten seconds of it are ten thousandths, in a hundred steps"
+    assert len({round(value, 3) for value in stored}) == len(stored)
+
+
 async def test_a_change_that_the_hardware_refuses_has_failed(site: Site) -> None:
     await site.tick()
     site.heater.refusal = "no answer"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from edge.control.faults import Fault, Trouble
 from edge.control.model import Confirm, Effect, Envelope, Found, Guard, Kind, Override
+from edge.control.simulate import Simulation
 from tests.unit.decide_parts import Site, heater, output, tank
+from tests.unit.heat_parts import HOUR_S, STEP_S, run, taught, trouble
 
 WARMS = Effect(series="tank.temperature", on_change=0.05, off_change=0.25, within_s=1800.0, settle_s=120.0)
 DRAWS = Effect(series="plug.power", on_change=200.0, off_change=20.0, within_s=30.0, absolute=True)
@@ -112,3 +117,61 @@ def test_an_output_at_half_is_not_expected_to_do_all() -> None:
     site.put(tank__temperature=25.0).tick(1, Override(output="heater", level=0.5, remaining_s=86_000))
     site.run(6000, step_s=10)
     assert site.level() == 0.5 and site.found(Found.NO_EFFECT) == []
+
+
+# By the heat balance, where no meter watches.
+
+
+def alarm_s(site: Simulation, troubles: list[Trouble]) -> float:
+    """From when the heater is dead and called for until its alarm."""
+    wanted_s: float | None = None
+    while True:
+        (step,) = run(site, STEP_S, troubles)
+        assert step.outcome is not None
+        if wanted_s is None and step.outcome.decisions["heater"].level > 0.0:
+            wanted_s = step.at_s
+        if any(each.kind is Found.NO_EFFECT and each.subject == "heater" for each in step.findings):
+            assert wanted_s is not None
+            return step.at_s - wanted_s
+        assert wanted_s is None or step.at_s - wanted_s < HOUR_S, "no alarm in an hour"
+
+
+@pytest.mark.parametrize("hours", [71.5, 73.0, 75.5, 79.0, 81.0, 83.0, 96.0])
+def test_a_dead_heater_is_an_alarm_in_ten_minutes_by_temperature_alone(hours: float) -> None:
+    site = taught(hours)
+    assert alarm_s(site, [trouble(site, Fault.STUCK_OFF, "heater")]) <= 600.0
+
+
+def test_a_heater_that_dies_while_it_heats_is_one_too() -> None:
+    site = taught(79.0)
+    while not site.flows()["heater"]:
+        run(site, STEP_S)
+    run(site, 120.0)
+    assert alarm_s(site, [trouble(site, Fault.STUCK_OFF, "heater")]) <= 600.0
+
+
+def test_the_alarm_ends_when_the_heater_works_again() -> None:
+    site = taught(79.0)
+    dead = trouble(site, Fault.STUCK_OFF, "heater", hours=0.5)
+    alarm_s(site, [dead])
+    steps = run(site, 1.5 * HOUR_S, [dead])
+    assert not any(each.kind is Found.NO_EFFECT for each in steps[-1].findings)
+
+
+def test_days_without_a_fault_are_days_without_an_alarm() -> None:
+    site = taught()
+    found = {each.kind for step in run(site, 10 * 24 * HOUR_S) for each in step.findings}
+    assert found == set()
+
+
+def test_cold_water_poured_in_is_no_dead_heater() -> None:
+    """Neither a heater that works nor one that does not explains it."""
+    for hours in (75.0, 79.0, 81.0, 94.0):
+        site = taught(hours)
+        while not site.flows()["heater"]:
+            run(site, STEP_S)
+        run(site, 300.0)
+        pool = site.pools["tank"]
+        pool.true_c -= 0.4
+        found = {each.kind for step in run(site, HOUR_S) for each in step.findings}
+        assert Found.NO_EFFECT not in found, hours

@@ -15,7 +15,9 @@ from tests.unit import source
 SLICES: Final = frozenset({"alerts", "control", "energy", "meters", "poll", "uplink", "web"})
 #: The composition root and what stands around it; nobody imports these.
 TOP: Final = frozenset({"app", "cli", "config", "demo", "ground", "status", "verbs"})
-PURE: Final = tuple(f"sync/{name}.py" for name in ("ledger", "planner", "ranges", "rank", "window", "wire"))
+PURE: Final = tuple(
+    f"sync/{name}.py" for name in ("broker", "ledger", "pace", "planner", "ranges", "rank", "window", "wire")
+)
 IMPURE: Final = frozenset(
     {"aiomqtt", "aiosqlite", "anyio", "asyncio", "psycopg", "socket", "sqlalchemy", "sqlite3"}
 )

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from edge.clock import FakeClock
-from edge.control.memory import PATIENCE_S, Found, Loaded, Memory, lock, mark_path
+from edge.control.memory import PATIENCE_S, Found, Loaded, Memory, far_mark_path, lock, mark_path
 from edge.supervisor import Problems
 from migrations.runner import migrate_control
 from tests.stores import fetch
@@ -167,6 +167,50 @@ async def test_an_old_copy_that_was_put_back_is_known(site: Site, tmp_path: Path
     shutil.copy(tmp_path / "backup.db", site.path)
     loaded = site.load()
     assert (loaded.found, loaded.why) == (Found.LOST, "it is an old copy that was put back")
+
+
+async def test_an_old_copy_is_known_though_its_mark_came_back_with_it(site: Site, tmp_path: Path) -> None:
+    await site.save(n=1)
+    backup = [path for path in tmp_path.glob("control.db*") if path.is_file()]
+    assert mark_path(site.path) in backup
+    (tmp_path / "backup").mkdir()
+    for path in backup:
+        shutil.copy2(path, tmp_path / "backup" / path.name)
+    await site.save(n=2)
+    for path in tmp_path.glob("control.db*"):
+        path.unlink()
+    for path in backup:
+        shutil.copy2(tmp_path / "backup" / path.name, path)
+    loaded = site.load()
+    assert (loaded.found, loaded.saved) == (Found.LOST, None)
+    assert "old copy" in loaded.why
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"file": "", "saves": 99}'])
+async def test_a_far_mark_that_says_nothing_takes_nothing_away(site: Site, text: str | None) -> None:
+    await site.save(n=1)
+    path = far_mark_path(site.main)
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    assert site.load().found is Found.REMEMBERED
+
+
+async def test_an_older_generation_that_was_put_back_whole_is_another_file(
+    site: Site, tmp_path: Path
+) -> None:
+    await site.save(n=1)
+    old = {path: path.read_bytes() for path in tmp_path.glob("control.db*")}
+    for path in old:
+        path.unlink()
+    migrate_control(site.path)
+    await site.save(n=2)
+    for path in tmp_path.glob("control.db*"):
+        if path.is_file():
+            path.unlink()
+    for path, content in old.items():
+        path.write_bytes(content)
+    assert site.load().found is Found.LOST
 
 
 async def test_another_sites_file_and_one_without_its_mark_are_not_believed(

@@ -149,10 +149,6 @@ def test_an_invalid_config_at_boot_starts_the_last_good_one(tmp_path: Path, bad:
     path = write_config(tmp_path, "[web]\nport = 8123\n")
     keep_good(path)
     path = write_config(tmp_path, bad)
-    if bad == "[[[\n":  # nothing of such a file can be read: only the default place is known then
-        with pytest.raises(ConfigInvalid):
-            lastgood.load_or_last_good(path, Config)
-        return
     config, refused = lastgood.load_or_last_good(path, Config)
     assert config.web.port == 8123
     assert refused is not None

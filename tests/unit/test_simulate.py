@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from drivers import sim
+from drivers import tank
 from drivers.base import HoldBy, Quality
 from edge.control.faults import Fault, Silence, Trouble, shown
 from edge.control.model import Kind, Limit, OutputRule, Rules
@@ -25,20 +25,20 @@ def run(simulation: Simulation, seconds: float, *troubles: Trouble, step_s: floa
 def test_the_tank_is_the_one_that_was_agreed() -> None:
     """Nobody tunes it to win."""
     assert (TANK.volume_l, TANK.loss_w_per_k, TANK.heater_w, HEATER_W) == (400.0, 30.0, 300.0, 300.0)
-    assert (sim.PROBE_LAG_S, sim.PROBE_STEP_C) == (60.0, 0.0625)
-    rooms = [sim.room_c(hour * HOUR_S, TANK) for hour in range(24)]
+    assert (tank.PROBE_LAG_S, tank.PROBE_STEP_C) == (60.0, 0.0625)
+    rooms = [tank.room_c(hour * HOUR_S) for hour in range(24)]
     assert (min(rooms), max(rooms)) == (16.0, 28.0)
 
 
 def test_heat_goes_where_energy_says() -> None:
     """300 W for an hour into 400 l without loss: 1.08 MJ of 1.674 MJ/K."""
-    assert sim.heated(25.0, 300.0, 25.0, HOUR_S, TANK) == pytest.approx(25.0 + 1.08e6 / (400 * 4186))
-    assert sim.heated(25.0, 0.0, 15.0, HOUR_S, TANK) == pytest.approx(25.0 - 1.08e6 / (400 * 4186))
+    assert tank.heated(25.0, 300.0, 25.0, HOUR_S, TANK) == pytest.approx(25.0 + 1.08e6 / (400 * 4186))
+    assert tank.heated(25.0, 0.0, 15.0, HOUR_S, TANK) == pytest.approx(25.0 - 1.08e6 / (400 * 4186))
 
 
 def test_a_probe_lags_by_its_minute() -> None:
-    assert sim.lagged(20.0, 25.0, 60.0) == pytest.approx(25.0 - 5.0 / math.e)
-    assert sim.probe_shows(25.49) == 25.5
+    assert tank.lagged(20.0, 25.0, 60.0) == pytest.approx(25.0 - 5.0 / math.e)
+    assert tank.probe_shows(25.49) == 25.5
 
 
 def test_rules_tell_what_the_site_is() -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from drivers import ds18b20, pwm
 from tests.unit.source import ROOT
 
 UNITS: Final = ("tidewatt-edge.service", "tidewatt-sink@.service")
@@ -66,6 +67,22 @@ def test_the_sandbox_is_tight(name: str, tmp_path: Path) -> None:
     found = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
     assert found is not None, done.stderr
     assert float(found[1]) <= EXPOSURE_MAX
+
+
+def test_the_sandbox_lets_drivers_write_what_they_must() -> None:
+    text = (ROOT / "systemd" / "tidewatt-edge.service").read_text()
+    words = [word for line in re.findall(r"(?m)^ReadWritePaths=(.*)$", text) for word in line.split()]
+    assert all(word.startswith("-/sys/devices/") for word in words), (
+        "what a board lacks must not stop the daemon"
+    )
+    pwm_devices = {Path(word).name for word in words if word.endswith(".pwm")}
+    for known in ("2020c000.pwm", "3f20c000.pwm", "fe20c000.pwm"):
+        assert pwm.OLD_DEVICE.fullmatch(known)
+        assert known in pwm_devices
+    assert [name for name in pwm_devices if pwm.RP1_DEVICE.fullmatch(name)] == ["1f00098000.pwm"]
+    assert "-/sys/devices/w1_bus_master1" in words
+    rules = (ROOT / "systemd" / "tidewatt.rules").read_text()
+    assert f'KERNEL=="{"|".join(f"{family}-*" for family in ds18b20.FAMILIES)}"' in rules
 
 
 def test_the_daemon_is_watched_and_never_given_up() -> None:

@@ -1,0 +1,259 @@
+"""What `tidewatt config check` advises: a config that works, and could do harm all the same.
+
+None of it is refused, so that no site stands still after an upgrade; each says what can happen, and what to do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from drivers.base import HoldBy
+from drivers.boards import Board
+from drivers.catalog import installed
+from drivers.pca9685 import Pca9685Options
+from drivers.relay import Hold, RelayOptions, line_level
+from edge.control.check_hardware import NEEDS_HOLD, pca9685_options, relay_options
+from edge.control.circuits import loads
+from edge.control.config import OutputCommon, ThermostatConfig, terms_of
+from edge.control.model import Kind
+from edge.control.parts import DeviceTable, Mistakes, Parts, ReadDevice, parts_of
+from edge.tomllines import KeyPath
+
+BREATHES: Final = frozenset({Kind.RETURN, Kind.AIR})
+SILENT_MAX_S: Final = 600.0
+"""What does harm must not run for longer on a value that nobody renews."""
+ON_BATTERY: Final = frozenset({Kind.HEATER, Kind.CHILLER, Kind.LIGHT})
+KERNEL_I2C: Final = re.compile(r"(\d+)-[0-9a-f]{4}")
+"""How the kernel names a chip on I2C: bus and address."""
+
+
+def advice_of_values(values: Mapping[str, Any], board: Board, read_device: ReadDevice) -> Mistakes:
+    """All advice on a config's raw values, which have passed the checks."""
+    if values.get("outputs"):
+        yield from advice(parts_of(values, read_device), board)
+
+
+def advice(parts: Parts, board: Board) -> Mistakes:
+    """Where, and what can happen and what to do."""
+    for index, output in parts.outputs.items():
+        for path, text in _of_output(parts, output, board):
+            yield ("outputs", index, *path), text
+    for index, one in parts.thermostats.items():
+        for path, text in _of_thermostat(parts, one):
+            yield ("thermostats", index, *path), text
+    yield from _of_circuits(parts)
+
+
+def _of_output(parts: Parts, output: OutputCommon, board: Board) -> Mistakes:
+    if output.kind in (Kind.HEATER, Kind.CHILLER):
+        yield from _thermal(parts, output)
+    if output.kind is Kind.HEATER:
+        yield from _welded(output)
+    if output.kind in NEEDS_HOLD:
+        yield from _silence(output)
+    if output.kind in ON_BATTERY and not output.shed_on:
+        sense = next((other.shed_on for other in parts.outputs.values() if other.shed_on), "")
+        if sense:
+            text = f'goes on while the mains are gone, until the battery is empty; set shed_on = "{sense}"'
+            yield ("shed_on",), text
+    if output.kind in BREATHES:
+        yield from _breath(output)
+    yield from _hardware(parts, output, board)
+
+
+# ------------------------------------------------------------------------------------------- heat and cold
+
+
+def _thermal(parts: Parts, output: OutputCommon) -> Mistakes:
+    heats = output.kind is Kind.HEATER
+    side, beyond, harm = ("above", "over", "cooks") if heats else ("below", "under", "freezes")
+    bounds = [limit for limit in output.envelope.limits if getattr(limit, side) is not None]
+    if not any(limit.level == 0.0 for limit in bounds):
+        number = _bound_of(parts, output, heats=heats)
+        yield (
+            ("envelope", "limits"),
+            (
+                f"no limit ends it: a person's override, or a thermostat whose probe reads wrong, {harm} what it "
+                f'{"heats" if heats else "cools"}; add [[outputs.envelope.limits]] with series = "…" (a second probe '
+                f"where there is one) and {side} = {number}"
+            ),
+        )
+        return
+    thermostats = parts.thermostats_of(output.name)
+    regulating = {one.input for one in thermostats}
+    spare = [one.second for one in thermostats if one.second]
+    if spare and {limit.series for limit in bounds} <= regulating:
+        place = output.envelope.limits.index(bounds[0])
+        yield (
+            ("envelope", "limits", place, "series"),
+            (
+                f"the probe that regulates judges itself: while it reads wrong, nothing sees the water go {beyond} the "
+                f'limit; set series = "{spare[0]}", the second probe'
+            ),
+        )
+    if not thermostats and len({limit.series for limit in bounds}) < 2:
+        yield ("kind",), _one_probe(output.name, bounds[0].series)
+
+
+def _bound_of(parts: Parts, output: OutputCommon, *, heats: bool) -> str:
+    """A bound that fits the thermostat, for the text: its alarm's distance, or a degree and a half."""
+    for one in parts.thermostats_of(output.name):
+        away = one.alarm or 1.5
+        return f"{one.target + away if heats else one.target - away:g}"
+    return "27.0" if heats else "20.0"
+
+
+def _of_thermostat(parts: Parts, one: ThermostatConfig) -> Mistakes:
+    """One probe decides and guards."""
+    for name in (*one.heat, *one.cool):
+        output = parts.output(name)
+        if output is None or output.kind not in (Kind.HEATER, Kind.CHILLER):
+            continue
+        probes = {one.input, one.second, *(limit.series for limit in output.envelope.limits)} - {""}
+        if len(probes) < 2:
+            yield ("input",), _one_probe(name, one.input)
+            return
+
+
+def _one_probe(name: str, series: str) -> str:
+    return (
+        f"{series} alone decides over {name}: when it reads wrong without failing, nobody notices; put a second probe "
+        "into the same water, name it as the thermostat's second, and let the limit look at it"
+    )
+
+
+def _silence(output: OutputCommon) -> Mistakes:
+    """How old a value may get before its output goes safe."""
+    ages: list[tuple[KeyPath, float]] = [(("max_age_s",), output.max_age_s)]
+    for place, limit in enumerate(output.envelope.limits):
+        ages.append((("envelope", "limits", place, "max_age_s"), limit.max_age_s))
+    for path, age_s in ages:
+        if age_s > SILENT_MAX_S:
+            text = (
+                f"a probe that died is believed for {age_s / 60:.0f} minutes more, and this runs on; set it to "
+                f"{SILENT_MAX_S:g} or less"
+            )
+            yield path, text
+
+
+def _welded(output: OutputCommon) -> Mistakes:
+    effect = output.effect
+    if not output.cutoff:
+        yield (
+            ("cutoff",),
+            (
+                "nothing can switch it off when its contact is welded, the way relays end; put a second relay before "
+                'it: an output with kind = "cutoff" and default = 1, and name it here as cutoff'
+            ),
+        )
+    elif effect is None or effect.off_change is None:
+        yield (
+            ("effect",) if effect is not None else ("cutoff",),
+            (
+                f"{output.cutoff} never opens by itself, because nothing sees that the contact is welded; add "
+                "[outputs.effect] with series and off_change"
+            ),
+        )
+
+
+# -------------------------------------------------------------------------------------------------- breath
+
+
+def _breath(output: OutputCommon) -> Mistakes:
+    kind = output.kind.value
+    if not output.safe:
+        yield (
+            ("safe",),
+            (
+                f"with safe = 0 the {kind} pump stands still whenever the daemon does, and animals suffocate in hours; "
+                'set safe = 1 (on a relay with contact = "nc")'
+            ),
+        )
+    if not output.envelope.off_max_s:
+        yield (
+            ("envelope", "off_max_s"),
+            (
+                f"nothing bounds how long an override or an interlock keeps the {kind} pump off; add off_max_s = 1800 "
+                "and off_window_s = 7200 under [outputs.envelope]"
+            ),
+        )
+
+
+# ------------------------------------------------------------------------------------------------ hardware
+
+
+def _hardware(parts: Parts, output: OutputCommon, board: Board) -> Mistakes:
+    driver = installed().outputs[output.driver]
+    relay, pca9685 = relay_options(output), pca9685_options(output)
+    if relay is not None:
+        yield from _relay_at_boot(output, relay, board)
+    else:
+        yield from _said(("hold_s",), driver.advise(output, terms_of(output)))
+    if pca9685 is not None:
+        yield from _shared_bus(parts, pca9685)
+    if output.kind in BREATHES and driver.hold_by(output) is HoldBy.NOBODY:
+        yield (
+            ("driver",),
+            (
+                f"nobody turns this {output.kind.value} pump on while the daemon is hung or dead: off stays off; "
+                'put it on a relay with contact = "nc", or on a Shelly with hold_s'
+            ),
+        )
+
+
+def _relay_at_boot(output: OutputCommon, options: RelayOptions, board: Board) -> Mistakes:
+    """What does no harm for a moment is not refused, only told."""
+    if board.is_pi and options.pull is not Hold.EXTERNAL and output.kind not in NEEDS_HOLD:
+        yield from _said(("pin",), board.advise_safe_level(options.pin, line_level(options, output.safe)))
+
+
+def _shared_bus(parts: Parts, options: Pca9685Options) -> Mistakes:
+    there = [device.name for device in parts.devices.values() if _i2c_of(device) == options.i2c]
+    if there and options.oe_pin is None:
+        yield (
+            ("i2c",),
+            (
+                f"{' and '.join(there)} on the same bus can hang it, and then nobody "
+                "reaches this channel: it stays as it is; wire oe_pin, or give the chip a bus of its own "
+                "(dtoverlay=i2c-gpio)"
+            ),
+        )
+
+
+def _i2c_of(device: DeviceTable) -> int | None:
+    """The number of the I2C bus that a device is read over; None where that is not known."""
+    if not device.enabled:
+        return None
+    number = getattr(device, "i2c", None)
+    if isinstance(number, int):
+        return number
+    found = KERNEL_I2C.search(str(getattr(device, "at", "")))
+    return int(found[1]) if found else None
+
+
+# ------------------------------------------------------------------------------------------------ circuits
+
+
+def _of_circuits(parts: Parts) -> Mistakes:
+    for load in loads(parts.outputs.values(), parts.control):
+        if load.all_w > load.max_w:
+            yield (
+                ("control", "circuits", load.name, "max_w"),
+                (
+                    f"carries {load.max_w:g} W, and what hangs on it draws {load.all_w:g} W: with all of it on, its "
+                    "breaker takes the pumps along; move a load to another circuit"
+                ),
+            )
+    for index, output in parts.outputs.items():
+        if output.circuit and output.safe > 0 and not output.power_w:
+            yield (
+                ("outputs", index, "circuit"),
+                f"comes on at once at boot and counts as 0 W on circuit {output.circuit}; add power_w",
+            )
+
+
+def _said(path: KeyPath, text: str) -> Iterator[tuple[KeyPath, str]]:
+    if text:
+        yield path, text

@@ -1,0 +1,94 @@
+"""Where the last good config is found when the present one no longer says where anything lies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge.config import Config
+from edge.control import lastgood
+from edge.mistakes import ConfigInvalid
+
+GOOD = """\
+[site]
+name = "reef-1"
+
+[store] # elsewhere
+path = "{folder}/data/tidewatt.db"
+
+[web]
+port = 8081
+"""
+NO_TOML = ("[web]\nport = 8081\n", '[web]\nports = [\n"""')
+SPOILT_STORE = ("[store] # elsewhere\npath =", '[store\npath = """')
+OTHER_STORE = ("data/tidewatt.db", "nowhere/tidewatt.db\"\n[web]\nport = 'x'\n[log]\nlevel = \"info")
+
+
+def started(folder: Path) -> Path:
+    """A site that has been started once with a good config."""
+    path = folder / "config.toml"
+    path.write_text(GOOD.format(folder=folder))
+    (folder / "data").mkdir()
+    config, refused = lastgood.load_or_last_good(path, Config)
+    assert refused is None
+    lastgood.keep(path, config.store.control_database)
+    return path
+
+
+def spoil(path: Path, slip: tuple[str, str]) -> None:
+    text = path.read_text().replace(*slip)
+    assert text != path.read_text()
+    path.write_text(text)
+
+
+def is_found(path: Path) -> None:
+    config, refused = lastgood.load_or_last_good(path, Config)
+    assert isinstance(refused, ConfigInvalid)
+    assert config.web.port == 8081
+    assert config.store.path == f"{path.parent}/data/tidewatt.db"
+
+
+@pytest.fixture(autouse=True)
+def no_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a service, on a machine without a site of its own."""
+    monkeypatch.delenv(lastgood.STATE_VARIABLE, raising=False)
+    monkeypatch.setattr(lastgood, "DEFAULT_DATABASE", tmp_path / "no-site" / "tidewatt.db")
+
+
+def test_a_file_that_is_no_toml_still_says_where_its_store_is(tmp_path: Path) -> None:
+    path = started(tmp_path)
+    spoil(path, NO_TOML)
+    is_found(path)
+
+
+def test_without_a_service_a_spoilt_store_is_told_and_nothing_is_guessed(tmp_path: Path) -> None:
+    path = started(tmp_path)
+    spoil(path, SPOILT_STORE)
+    with pytest.raises(ConfigInvalid):
+        lastgood.load_or_last_good(path, Config)
+    assert not lastgood.place_path().exists()
+
+
+@pytest.mark.parametrize("slip", [NO_TOML, SPOILT_STORE, OTHER_STORE])
+def test_the_services_state_directory_remembers_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slip: tuple[str, str]
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    monkeypatch.setenv(lastgood.STATE_VARIABLE, f"{state}:/another")
+    path = started(tmp_path)
+    spoil(path, slip)
+    is_found(path)
+    assert lastgood.control_database_of(path) == tmp_path / "data" / "control.db"
+    assert lastgood.control_database_of(tmp_path / "other.toml") == tmp_path / "no-site" / "control.db"
+
+
+def test_what_is_remembered_may_be_nonsense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(lastgood.STATE_VARIABLE, str(tmp_path))
+    path = started(tmp_path)
+    spoil(path, NO_TOML)
+    for text in ("[1]", "{", json.dumps({str(path): "/gone/control.db"})):
+        lastgood.place_path().write_text(text)
+        is_found(path)
