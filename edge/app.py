@@ -33,7 +33,6 @@ from edge.local import LocalRefused
 from edge.mistakes import ConfigInvalid
 from edge.status import Site
 from edge.store.blocks import BlockBuilder
-from edge.store.budget import Budget
 from edge.store.check import quick_check
 from edge.store.database import Store, StoreError
 from edge.store.heal import heal
@@ -41,6 +40,7 @@ from edge.store.recorder import Recorder
 from edge.store.retention import Retention
 from edge.supervisor import Backoff
 from edge.systemd import Notifier
+from edge.uplink.budget import Budget
 from edge.uplink.live import LiveValues
 from edge.uplink.outbox import Outbox
 from edge.uplink.publisher import Publisher

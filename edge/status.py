@@ -19,13 +19,13 @@ from edge.control.service import Control
 from edge.image import Image, Reading
 from edge.poll.poller import Poller
 from edge.store import history
-from edge.store.budget import Budget
 from edge.store.card import UNKNOWN_WEAR, Card, Wear
 from edge.store.database import Store
 from edge.store.events import EventQueue
 from edge.store.log import STREAM_TABLES
 from edge.store.recorder import Recorder
 from edge.supervisor import Problems
+from edge.uplink.budget import Budget
 from edge.uplink.publisher import Publisher
 from edge.web.backend import EventsQuery, NotFound, ReadingsQuery
 from sync.messages import SUMMARIES

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
 
 def _squeeze_by(path: Path) -> None:
     """While the file is there, it says how many bytes the database may have: what takes weeks comes in seconds."""
-    from edge.store import budget
+    from edge.uplink import budget
 
     class Squeezed(budget.Budget):
         @property

@@ -18,13 +18,13 @@ import anyio.lowlevel
 from drivers.base import Kind, Quality
 from edge.clock import ClockState, FakeClock
 from edge.image import Image, Reading
-from edge.store.budget import Budget
 from edge.store.config import StoreConfig
 from edge.store.database import Store
 from edge.store.recorder import Recorder
 from edge.store.retention import Retention
 from edge.supervisor import Problems
 from edge.uplink.answers import fix_offsets
+from edge.uplink.budget import Budget
 from edge.uplink.config import UplinkConfig
 from edge.uplink.live import LiveValues
 from edge.uplink.outbox import Outbox

@@ -20,13 +20,13 @@ from sqlalchemy import Engine, event
 from drivers.base import Kind
 from edge.clock import FakeClock
 from edge.store.blocks import BlockBuilder
-from edge.store.budget import RESERVE_BYTES, Budget
 from edge.store.config import StoreConfig
 from edge.store.database import Store
 from edge.store.events import EventQueue
 from edge.store.recorder import Recorder
 from edge.store.retention import Retention
 from edge.supervisor import Problems
+from edge.uplink.budget import RESERVE_BYTES, Budget
 from edge.uplink.outbox import Outbox
 from sync import wire
 from sync.ledger import Ledger

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from edge.clock import ClockState, FakeClock
-from edge.store.budget import PRESSURE_MAX, TELL_S, Budget
 from edge.store.config import StoreConfig
 from edge.store.database import Store, Tx
 from edge.supervisor import Problems
+from edge.uplink.budget import PRESSURE_MAX, TELL_S, Budget
 from edge.uplink.outbox import Outbox
 from sync.messages import READINGS, SUMMARIES
 from sync.ranges import EMPTY, Ranges
