@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import structlog
 
 from edge.store.database import set_aside, set_aside_if_corrupt
 from edge.store.rebuild import KEYED, STREAMS, UNUSABLE, mark_of
+
+logger = structlog.get_logger("store")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +36,17 @@ class Healed:
 async def heal(path: Path, now_ms: int) -> Healed | None:
     """Set a file aside that cannot be read at all, and make one anew that is marked as damaged; None: all is well.
 
-    Nobody may have it open.  What can be read is never thrown away, and no damaged file is deleted.
+    Nobody may have it open.  What can be read is never thrown away, and no damaged file is deleted.  A folder or disk
+    that does not take this is for the one who opens the database to tell.
     """
+    try:
+        return await _heal(path, now_ms)
+    except OSError as error:
+        logger.warning("the database could not be looked after", path=str(path), error=str(error))
+        return None
+
+
+async def _heal(path: Path, now_ms: int) -> Healed | None:
     aside = set_aside_if_corrupt(path, now_ms)
     mark = mark_of(path)
     if aside is None and path.exists() and not _opens(path):
