@@ -28,6 +28,7 @@ def test_the_water_stays_in_its_band_for_a_year_of_faults(capsys: pytest.Capture
         for year in years:
             print("\n" + tank_year.table(year))
         print("".join(f"\nTHE LIMIT STOOD: {line}" for line in cut_off))
+        print("".join(f"\nNOT MET YET: {line}" for year in years for line in tank_year.not_met(year)))
     assert told == []
     assert sum(year.steps for year in years) == pytest.approx(days * 86_400 / tank_year.STEP_S, abs=HALVES)
     if days >= tank_year.DAYS:
@@ -74,6 +75,9 @@ def test_an_alarm_that_never_came_is_told() -> None:
     late.warmth_demand_s = 10.0
     assert "by temperature alone" in "\n".join(tank_year.wrongs(year))
     late.warmth_s = 601.0
+    assert "after 601 s by temperature alone" in "\n".join(tank_year.not_met(year))
+    late.warmth_s = 661.0
+    assert tank_year.not_met(year) == []
     assert "by temperature alone" in "\n".join(tank_year.wrongs(year))
     late.warmth_s = 600.0
     assert tank_year.wrongs(year) == []

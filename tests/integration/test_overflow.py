@@ -323,7 +323,7 @@ async def test_field_09_a_start_does_not_count_the_buffer(tmp_path: Path) -> Non
 
 async def test_field_14_a_week_offline_costs_no_memory(tmp_path: Path) -> None:
     clock = FakeClock()
-    async with site_in(tmp_path, clock, 2000, limit_bytes=1_000_000) as site:
+    async with site_in(tmp_path, clock, 2000, limit_bytes=500_000) as site:
         recorder = Recorder(site.store, StoreConfig(path=str(site.store.path)), clock, site.problems)
         recorder.before_flush.append(site.budget.enforce)
         recorder.on_flush.append(lambda tx: site.outbox.save(tx, clock.monotonic_s()))
