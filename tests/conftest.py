@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.services import Mosquitto, Postgres
@@ -15,6 +17,17 @@ from tests.services import Mosquitto, Postgres
 # Machines are slow and noisy: how long an example takes proves nothing.
 settings.register_profile("tidewatt", deadline=None)
 settings.load_profile("tidewatt")
+
+# Begun in the background of a script, Ctrl-C would be ignored by all that is started here, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """What a test, or a command that it runs, sets up for the log ends with it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ OUTAGE_S: Final = 3 * 3600.0
 """After an older memory than this the loss is in doubt."""
 CALM_S: Final = 300.0
 """After a surprise probes tell nothing for so long: some lags, until cold water has reached them too."""
-MARGIN: Final = 1 / 16
+MARGIN: Final = 1 / 12
 """So much of a step must a reading be beyond what is possible before that is a surprise."""
 
 LITTLE: Final = 1 / 4

@@ -63,7 +63,7 @@ OUTLIER: Final = 4.0
 """Deviations from which a measurement is no noise but an event."""
 SHAKEN: Final = 0.3
 """Doubt about the loss after an event, as a share of h."""
-SURE: Final = 2.0
+SURE: Final = 1.6
 """Deviations of the rate that `expect` grants."""
 SETTLED: Final = 0.1
 """h is known when its deviation is less than this share of it."""
