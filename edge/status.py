@@ -17,12 +17,13 @@ from edge.clock import Clock, iso_utc
 from edge.config import Config
 from edge.control.service import Control
 from edge.image import Image, Reading
+from edge.meters.service import Meters
 from edge.poll.poller import Poller
 from edge.store import history
 from edge.store.card import UNKNOWN_WEAR, Card, Wear
 from edge.store.database import Store
 from edge.store.events import EventQueue
-from edge.store.log import STREAM_TABLES
+from edge.store.log import ROWS_WITH_TIME
 from edge.store.recorder import Recorder
 from edge.supervisor import Problems
 from edge.uplink.budget import Budget
@@ -76,6 +77,7 @@ class Site:
         self.config_state = config_state
         self.publisher = publisher
         self.budget: Budget | None = None
+        self.meters: Meters | None = None
         self._version = version
         self._clock = clock
         self._image = image
@@ -147,7 +149,7 @@ class Site:
         """Corrected time of the first row from a position on; of summaries it is that of what they stand for."""
         source = "source" if stream == SUMMARIES else "NULL"
         found = await connection.exec_driver_sql(
-            f"SELECT seq, ts, {source} AS source FROM {STREAM_TABLES[stream]} WHERE seq >= ? ORDER BY seq LIMIT 1",
+            f"SELECT seq, ts, {source} AS source FROM {ROWS_WITH_TIME[stream]} WHERE seq >= ? ORDER BY seq LIMIT 1",
             (first,),
         )
         row = found.first()
@@ -176,6 +178,7 @@ class Site:
             "store": self._store_status(),
             "devices": self._device_counts(),
             "delivery": self._delivery(now_ms),
+            "meter_files": None if self.meters is None else self.meters.status(),
             "config": {
                 "path": str(self.config_state.path),
                 "loaded": iso_utc(self.config_state.loaded_ms),

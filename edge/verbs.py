@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.control.verbs import OutputVerbs
 from edge.local import LocalRefused, Peer, Verb
+from edge.meters.files import as_json
 from edge.mistakes import ConfigInvalid
 from edge.peers import asker
 from edge.uplink.resend import RESENDABLE, resend, until_settled
@@ -35,6 +36,7 @@ def verbs_of(ground: Ground) -> Mapping[str, Verb]:
         "test": verbs.test,
         "device.enable": verbs.enable,
         "device.disable": verbs.disable,
+        "file": verbs.file,
         "sync.ask": verbs.ask,
         "sync.bind": verbs.bind,
         "sync.drain": verbs.drain,
@@ -86,15 +88,24 @@ class _Verbs:
         self._note("device-disabled", name, peer, args, who)
         return {"device": name, "enabled": False}
 
-    async def ask(self, _args: dict[str, Any], peer: Peer) -> Any:
-        await asker(peer)
-        self._app.delivering().ask()
+    async def file(self, args: dict[str, Any], _peer: Peer) -> Any:
+        """A meter file by its hash, and how far its import is while it runs."""
+        found = await self._app.taking().file(str(args.get("hash", "")))
+        if found is None:
+            raise LocalRefused("there is no such meter file; see tidewatt files")
+        file, progress = found
+        return {"file": as_json(file), "done_bytes": 0 if progress is None else progress.done_bytes}
+
+    async def ask(self, args: dict[str, Any], peer: Peer) -> Any:
+        who, publisher = await asker(peer), self._app.delivering()
+        self._note("ledger-asked", self._ground.config.site.name, peer, args, who)
+        publisher.ask()
         return {"asked": True}
 
     async def bind(self, args: dict[str, Any], peer: Peer) -> Any:
         ledger, who = str(args.get("ledger", "")), await asker(peer)
         try:
-            await self._app.delivering().bind(ledger, who)
+            await self._app.delivering().bind(ledger, who, str(args.get("why", "")))
         except ValueError as error:
             raise LocalRefused(str(error)) from None
         return {"ledger": ledger}
@@ -121,8 +132,10 @@ class _Verbs:
         return {"connected": publisher.link == "connected", "streams": told}
 
     async def drain(self, args: dict[str, Any], peer: Peer) -> Any:
-        await asker(peer)
-        return await self._app.drain(float(args.get("timeout_s", DRAIN_S)))
+        who, app = await asker(peer), self._app
+        app.delivering()
+        self._note("drain-asked", self._ground.config.site.name, peer, args, who)
+        return await app.drain(float(args.get("timeout_s", DRAIN_S)))
 
     def _note(
         self,

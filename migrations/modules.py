@@ -93,6 +93,7 @@ class Module:
 EDGE: Final = (
     Module(side=Side.EDGE, name="core", home=Home.MAIN, metadata="edge.store.tables:metadata"),
     Module(side=Side.EDGE, name="control", home=Home.CONTROL, metadata="edge.control.tables:metadata"),
+    Module(side=Side.EDGE, name="meters", home=Home.MAIN, metadata="edge.meters.tables:metadata"),
 )
 UPSTREAM: Final = (
     Module(side=Side.UPSTREAM, name="core", home=Home.POSTGRES),

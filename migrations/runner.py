@@ -77,6 +77,18 @@ def migrate_control(control_path: Path) -> list[Revision]:
     return done
 
 
+ADVICE: Final = {
+    "2BP01": "views of your own stand on ours: keep what pg_get_viewdef shows of them, drop them, migrate, and make"
+    " them again",
+    "42P07": "something of yours bears a name that tidewatt needs: rename it, or use a database of tidewatt's own;"
+    " nothing was changed",
+    "42501": "migrate as the role that owns tidewatt's tables, the one that migrated first",
+    "25006": "this server only reads (a standby?): name the primary",
+    "55P03": "somebody uses the tables: stop the sinks, or try again",
+}
+"""What to do about an error of Postgres, by SQLSTATE."""
+
+
 @contextmanager
 def edge_connection(path: Path, home: Home) -> Iterator[Connection]:
     """A SQLAlchemy connection to one of the edge's files, made and marked as ours where it is new."""
@@ -172,11 +184,15 @@ def upstream_connection(dsn: str) -> Iterator[Connection]:
     except SQLAlchemyError as error:
         cause = " ".join(str(getattr(error, "orig", None) or error).split())
         raise MigrationError(
-            f"{describe(dsn)}: {cause}; check that Postgres runs there, and the name, password and rights of"
-            " the role"
+            f"{describe(dsn)}: {cause}; {_upstream_advice(error)}. The step that failed changed nothing"
         ) from error
     finally:
         engine.dispose()
+
+
+def _upstream_advice(error: SQLAlchemyError) -> str:
+    code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return ADVICE.get(code, "check that Postgres runs there, and the name, password and rights of the role")
 
 
 def _postgres_engine(dsn: str) -> Engine:

@@ -6,14 +6,13 @@ Alembic and what it imports stay resident for as long as a process lives, so the
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import anyio
 
+from edge.child import run_module
 from migrations.modules import (
     EDGE,
     Home,
@@ -70,9 +69,8 @@ async def ensure_control_migrated(control_path: Path) -> bool:
 
 
 async def _run_child(*arguments: str) -> None:
-    command = [sys.executable, "-m", "migrations", *arguments]
     with anyio.CancelScope(shield=True):
-        done = await anyio.run_process(command, check=False, stdin=subprocess.DEVNULL)
+        done = await run_module("migrations", *arguments)
     if done.returncode:
         told = done.stderr.decode(errors="replace").strip() or f"the migration ended with {done.returncode}"
         raise MigrationError(told)
@@ -119,4 +117,7 @@ def _version(connection: sqlite3.Connection, module: Module) -> str | None:
 def _advice(error: sqlite3.Error) -> str:
     if "not a database" in str(error) or "malformed" in str(error):
         return "it is damaged, or no SQLite file; move it away, or put a backup in its place"
-    return "check that the file and its folder are readable and writable for the user that runs tidewatt"
+    return (
+        "check that the disk has room, and that the file and its folder are readable and writable for the user that"
+        " runs tidewatt"
+    )

@@ -83,9 +83,10 @@ def _rights(prefix: str, name: str, role: Role) -> Iterator[tuple[str, str]]:
     every = Topics(prefix, "+")
     if role == "edge":
         mine = Topics(prefix, name)
-        for topic in (mine.batch("+"), mine.ask, mine.state("+"), mine.event, f"{prefix}/{name}/result"):
+        for topic in (mine.batch("+"), mine.ask, mine.event, f"{prefix}/{name}/result"):
             yield "write", topic
-        yield "readwrite", mine.status
+        for topic in (mine.state("+"), mine.status):  # what it says there it listens for: it may be refused
+            yield "readwrite", topic
         for topic in (mine.held, f"{prefix}/{name}/command"):
             yield "read", topic
     elif role == "sink":

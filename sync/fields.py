@@ -21,7 +21,8 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def pack(message: dict[str, Any], bytes_max: int) -> bytes:
+def pack(message: dict[str, Any], bytes_max: int, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> bytes:
+    """JSON, deflated unless it is small; `strategy` is zlib's.  Raises WireError."""
     try:
         raw = json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, TypeError) as error:
@@ -30,7 +31,8 @@ def pack(message: dict[str, Any], bytes_max: int) -> bytes:
         raise WireError(f"takes {len(raw)} bytes; at most {bytes_max} may go in one message")
     if len(raw) < DEFLATE_FROM_BYTES:
         return raw
-    return zlib.compress(raw, 6 if len(raw) <= DEFLATE_HARD_BYTES_MAX else 4)
+    deflate = zlib.compressobj(6 if len(raw) <= DEFLATE_HARD_BYTES_MAX else 4, strategy=strategy)
+    return deflate.compress(raw) + deflate.flush()
 
 
 def unpack(payload: bytes, bytes_max: int) -> dict[str, Any]:

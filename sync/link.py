@@ -7,18 +7,20 @@ dropped the message).  Sending therefore never waits for the broker; the answer 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import aiomqtt
 import anyio
 from anyio.abc import TaskGroup
+from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.reasoncodes import ReasonCode
 
 NODELAY: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
@@ -80,6 +82,9 @@ class Session(Protocol):
     async def subscribe(self, *filters: str) -> None:
         """Receive what is published there from now on.  Raises LinkDown when refused."""
 
+    async def unsubscribe(self, *filters: str) -> None:
+        """Receive it no more.  Raises LinkDown."""
+
     def messages(self) -> AsyncIterator[Message]:
         """What comes in; raises LinkDown when the connection breaks."""
 
@@ -125,6 +130,12 @@ class MqttSession:
                     " read it (the broker's ACL)"
                 )
 
+    async def unsubscribe(self, *filters: str) -> None:
+        try:
+            await self._client.unsubscribe(list(filters))
+        except aiomqtt.MqttError as error:
+            raise LinkDown(f"broker {self._where} did not end a subscription: {error}") from error
+
     async def messages(self) -> AsyncIterator[Message]:
         try:
             async for message in self._client.messages:
@@ -134,12 +145,35 @@ class MqttSession:
             raise LinkDown(f"broker {self._where} is gone: {error}") from error
 
 
+class _Client(aiomqtt.Client):
+    """aiomqtt, but a socket that is closed by the time its writer is to be known to the loop is let go.
+
+    aiomqtt 2.5 leaves that error to the loop, which calls it an unhandled one.
+    """
+
+    def _on_socket_register_write(self, client: PahoClient, userdata: object, sock: Any) -> None:
+        del userdata
+
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the connection is no more
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def register() -> None:
+            with suppress(OSError, ValueError):
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(register)
+
+
 @asynccontextmanager
 async def connect(config: LinkConfig) -> AsyncIterator[MqttSession]:
     """Connect with a clean session.  Raises LinkDown with what to do."""
     logger = logging.getLogger("aiomqtt")
     logger.setLevel(logging.CRITICAL)
-    client = aiomqtt.Client(
+    client = _Client(
         config.host, config.port, identifier=config.client_id, username=config.username or None,
         password=config.password or None, keepalive=config.keepalive_s, clean_session=True, logger=logger,
         tls_context=_tls_context(config), timeout=CONNECT_TIMEOUT_S, socket_options=NODELAY,
@@ -147,6 +181,7 @@ async def connect(config: LinkConfig) -> AsyncIterator[MqttSession]:
         will=aiomqtt.Will(config.will[0], config.will[1], qos=1, retain=True) if config.will else None,
     )  # fmt: skip
     client.pending_calls_threshold = PUBLISHES_PENDING_MAX
+    await _look_up(config)
     try:
         await client.__aenter__()
     except aiomqtt.MqttError as error:
@@ -161,6 +196,23 @@ async def connect(config: LinkConfig) -> AsyncIterator[MqttSession]:
                 await client.__aexit__(None, None, None)
             except aiomqtt.MqttError:
                 pass  # it is gone already
+
+
+async def _look_up(config: LinkConfig) -> None:
+    """See that the name is known: the client would wait for a name server without end, and without a word."""
+    try:
+        with anyio.fail_after(CONNECT_TIMEOUT_S):
+            await asyncio.get_running_loop().getaddrinfo(config.host, config.port)
+    except TimeoutError:
+        raise LinkDown(
+            f"no name server answers for the broker's name {config.host}; check this machine's network and DNS, or set"
+            " host to the broker's address"
+        ) from None
+    except (OSError, UnicodeError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise LinkDown(
+            f"the broker's name {config.host} cannot be looked up ({words}); check host and this machine's DNS"
+        ) from error
 
 
 def _number(code: int | ReasonCode) -> int:

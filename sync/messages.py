@@ -30,11 +30,12 @@ SUMMARIES: Final = "summaries"
 EVENTS: Final = "events"
 META: Final = "meta"
 CHANNEL_DAYS: Final = "channel_days"
+REGISTER_READS: Final = "register_reads"
 
 RECORD_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     SUMMARIES: (
         "source", "first", "last", "n", "series", "unit", "ts_ms", "span_s", "good", "min", "mean", "max",
-        "last_value", "quality", "reason", "calibration",
+        "last_value", "quality", "reason", "calibration", "interval_s",
     ),
     EVENTS: ("ts_ms", "kind", "subject", "severity", "body"),
     META: ("ts_ms", "kind", "id", "body"),
@@ -42,17 +43,29 @@ RECORD_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         "nmi", "suffix", "date", "hash", "unit", "interval_min", "values", "quality", "method", "reason",
         "updated", "loaded", "header", "line",
     ),
+    REGISTER_READS: (
+        "nmi", "suffix", "register", "serial", "direction", "from_at", "to_at", "previous_read", "current_read",
+        "quantity", "unit", "quality", "body", "hash", "updated", "loaded", "header", "line",
+    ),
 }  # fmt: skip
-"""Columns of each stream that is sent row by row, the position apart.  Readings go by columns.
+"""Columns of each stream of records, the position apart.  Readings go by series, channel-days by column or by row.
 
 A row of SUMMARIES stands for the `n` rows of one series among the positions `first..last` of the readings of log
 `source`.  `ts_ms` is when its bucket of `span_s` seconds begins, as written in that log.  `good` of the rows have a
 value and are not bad; `min, mean, max, last_value` are of those, None where there is none; `quality` is 0, 1 (one of
 them is estimated) or 2 (none is good).  A row of span 0 is a reading carried over as it was: n is 1, all four are its
-value, bad or not, and quality, reason and calibration are its own.
+value, bad or not, and quality, reason and calibration are its own; its own span is `interval_s`, 0 of all others.
+
+A row of CHANNEL_DAYS or REGISTER_READS is one version of what a meter file says; `hash` covers all that ranks it and
+what it holds.  `values` is JSON text, a list with a number in the file's own digits or null for each interval;
+`quality`, `method` and `reason` are text for the whole day, or JSON text of a list with one for each interval.  The
+stamps and reads are the file's own digits.
 """
 
-STREAMS: Final = (READINGS, SUMMARIES, CHANNEL_DAYS, EVENTS, META)
+COLUMNS_LEAST: Final = {SUMMARIES: 16}
+"""How many columns the rows of an earlier program have, where they are fewer."""
+
+STREAMS: Final = (READINGS, SUMMARIES, CHANNEL_DAYS, EVENTS, META, REGISTER_READS)
 
 # Why positions are holes.  More may come: enumerations have no check.
 DOWNSAMPLED: Final = "downsampled"

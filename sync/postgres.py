@@ -10,7 +10,7 @@ import anyio
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-SCHEMA: Final = {"core": "0002", "meters": "0002"}
+SCHEMA: Final = {"core": "0003", "meters": "0003"}
 """Module -> newest revision of its upstream history that this program is written for; a test holds it to the files."""
 PARAMETERS: Final = {
     "connect_timeout": "10",
@@ -21,6 +21,8 @@ PARAMETERS: Final = {
     "application_name": "tidewatt-sink",
 }
 """What a connection string that says nothing about it gets: a server that vanished is noticed within a minute."""
+OPEN_TIMEOUT_S: Final = 60.0
+"""`connect_timeout` begins after the name lookup, and counts for each address anew."""
 CLOSE_TIMEOUT_S: Final = 2.0
 
 UNIQUE_VIOLATION: Final = "23505"
@@ -34,7 +36,7 @@ ADVICE: Final = {
     "25006": "this Postgres takes no writes (a standby?); name the primary, or add target_session_attrs=read-write",
     "53100": "its disk is full; make room",
     "53200": "its memory is full",
-    "42501": "grant the role: GRANT tidewatt_sink TO …",
+    "42501": "as the role that migrated, run: GRANT tidewatt_sink TO {login}",
     "28P01": "check user and password",
     "28000": "check user and password, and pg_hba.conf",
     "3D000": "make the database, or name another one",
@@ -87,7 +89,13 @@ async def _open(dsn: str) -> psycopg.AsyncConnection:
             f"the connection string cannot be read ({error}); write postgresql://user@host:5432/database"
         ) from None
     try:
-        return await psycopg.AsyncConnection.connect(full, autocommit=True)
+        with anyio.fail_after(OPEN_TIMEOUT_S):
+            return await psycopg.AsyncConnection.connect(full, autocommit=True)
+    except TimeoutError:
+        raise UpstreamGone(
+            f"Postgres {describe(dsn)} cannot be reached: no answer within {OPEN_TIMEOUT_S:.0f} s; does this machine's"
+            " name server (DNS) answer, and is the host reachable?"
+        ) from None
     except psycopg.Error as error:
         words = " ".join(str(error).split())
         raise UpstreamGone(
@@ -166,9 +174,15 @@ def is_passing(error: psycopg.Error, connection: psycopg.AsyncConnection) -> boo
     return isinstance(error, psycopg.OperationalError) and (state is None or state.startswith(PASSING))
 
 
+def _login(where: str) -> str:
+    """The role in what `describe` says."""
+    login = where.partition("@")[0]
+    return login if login.isidentifier() else f'"{login}"'
+
+
 def explained(error: psycopg.Error, where: str) -> UpstreamError:
     """An error of Postgres in words, with what to do where that is known."""
     words = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
     code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
-    advice = ADVICE.get(error.sqlstate or "")
+    advice = ADVICE.get(error.sqlstate or "", "").format(login=_login(where))
     return UpstreamError(f"Postgres {where}: {words}{code}" + (f"; {advice}" if advice else ""))

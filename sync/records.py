@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Final
 
 from sync import messages
@@ -22,6 +23,22 @@ from sync.storable import (
     time_as_written,
     whole,
 )
+
+MINUTES_A_DAY: Final = 1440
+LINE_MAX: Final = (1 << 31) - 1
+DIGITS_MAX: Final = 100
+"""Longest number in a value or quantity."""
+FLAGS_CHARS_MAX: Final = 100_000
+"""288 reasons with a description of 240 characters each are 70,000."""
+NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
+QUANTITY: Final = re.compile(r"(?:-?(?:\d+\.?\d*|\.\d+))?", re.ASCII)
+"""As the file has it, blank where there is none."""
+NUMBERS: Final = re.compile(
+    r"\[(?:(?:0|[1-9]\d{0,30})(?:\.\d{1,30})?|null)(?:,(?:(?:0|[1-9]\d{0,30})(?:\.\d{1,30})?|null))*\]",
+    re.ASCII,
+)
+"""What a file's values mostly are; all else is looked at number by number."""
+STAMP_FORMS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,48 +114,96 @@ def _check_meta(row: Record, offset_ms: int) -> Record:
 
 
 def _check_channel_day(row: Record, _offset_ms: int) -> Record:
-    (
-        nmi,
-        suffix,
-        day,
-        hash_,
-        unit,
-        interval_min,
-        values,
-        quality,
-        method,
-        reason,
-        updated,
-        loaded,
-        header,
-        line,
-    ) = row
+    nmi, suffix, day, hash_, unit, interval_min, values, quality, method, reason, *stamps, line = row
     try:
         iso = date.fromisoformat(storable(day, "date")).isoformat()
     except ValueError as error:
         raise Unstorable(f"date is not one: {error}") from None
+    minutes = whole(interval_min, "interval_min", 1, MINUTES_A_DAY)
+    count = MINUTES_A_DAY // minutes
     return (
         storable(nmi, "nmi", 64), storable(suffix, "suffix", 16), iso, storable(hash_, "hash", 128),
-        storable(unit, "unit", 100), whole(interval_min, "interval_min", 1, 1440), json_text(values, "values"),
-        *(None if part is None else _scalar(part, what) for part, what in (
+        storable(unit, "unit", 100), minutes, _numbers(values, count),
+        *(None if part is None else _flags(part, what, count) for part, what in (
             (quality, "quality"), (method, "method"), (reason, "reason"))),
-        *("" if part is None else storable(part, what, 32) for part, what in (
-            (updated, "updated"), (loaded, "loaded"), (header, "header"))),
-        whole(line, "line", 0, (1 << 31) - 1),
+        *_stamps(stamps), whole(line, "line", 0, LINE_MAX),
     )  # fmt: skip
 
 
-def _scalar(value: object, what: str) -> str:
-    """JSON text of a value, or of a list with a value for each interval; text stands for itself."""
+def _numbers(values: object, count: int) -> str:
+    """JSON text of a list with a number, its digits as text, or null for each interval: views cast them."""
+    text = json_text(values, "values") if not isinstance(values, str) else values
+    found = text.count(",") + 1
+    if not NUMBERS.fullmatch(text):
+        parts = json.loads(json_text(text, "values"), parse_float=str, parse_int=str)
+        if not isinstance(parts, list) or not all(part is None or _is_number(part) for part in parts):
+            raise Unstorable("values are not a list of numbers")
+        found = len(parts)
+    if found != count:
+        raise Unstorable(f"has {found} values where a day has {count} intervals")
+    return text
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= DIGITS_MAX and NUMBER.fullmatch(value) is not None
+
+
+def _flags(value: object, what: str, count: int) -> str:
+    """JSON text of one value for the whole day, or of a list with one for each interval; text stands for itself."""
     if isinstance(value, str) and not value.startswith("["):
-        return json.dumps(storable(value, what), ensure_ascii=False)
-    return json_text(value, what)
+        return json.dumps(storable(value, what, TEXT_CHARS_MAX), ensure_ascii=False)
+    text = json_text(value, what)
+    if len(text) > FLAGS_CHARS_MAX:
+        raise Unstorable(f"{what} is longer than {FLAGS_CHARS_MAX} characters")
+    parts = json.loads(text)
+    if isinstance(parts, list) and len(parts) != count:
+        raise Unstorable(f"{what} has {len(parts)} entries where a day has {count} intervals")
+    return text
+
+
+def _stamps(stamps: Sequence[object]) -> list[str]:
+    """UpdateDateTime, MSATSLoadDateTime and the header's time, by which versions rank; blank where there is none."""
+    told = zip(stamps, ("updated", "loaded", "header"), strict=True)
+    return ["" if stamp is None else storable(stamp, what, 32) for stamp, what in told]
+
+
+def _check_register_read(row: Record, _offset_ms: int) -> Record:
+    (
+        nmi, suffix, register, serial, direction, from_at, to_at, previous_read, current_read, quantity, unit,
+        quality, body, hash_, *stamps, line,
+    ) = row  # fmt: skip
+    quantity = storable(quantity, "quantity", DIGITS_MAX)
+    if not QUANTITY.fullmatch(quantity):
+        raise Unstorable(f"quantity is {quantity[:40]!r}, not a number")
+    return (
+        storable(nmi, "nmi", 64), storable(suffix, "suffix", 16), storable(register, "register", 64),
+        storable(serial, "serial", 64), storable(direction, "direction", 16), _market_time(from_at, "from_at"),
+        _market_time(to_at, "to_at"), storable(previous_read, "previous_read", 64),
+        storable(current_read, "current_read", 64), quantity, storable(unit, "unit", 100),
+        storable(quality, "quality", 16), json_text(body, "body"), storable(hash_, "hash", 128), *_stamps(stamps),
+        whole(line, "line", 0, LINE_MAX),
+    )  # fmt: skip
+
+
+def _market_time(value: object, what: str) -> str:
+    """A time in a file's own digits, blank where there is none: views show it as a time."""
+    text = storable(value, what, 14)
+    form = STAMP_FORMS.get(len(text))
+    try:
+        if text and (form is None or not (text.isascii() and text.isdigit())):
+            raise ValueError("it has not 8, 12 or 14 digits")
+        if form:
+            datetime.strptime(text, form).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise Unstorable(f"{what} is {text!r}, not a time: {error}") from None
+    return text
 
 
 _CHECKS: Final[dict[str, Callable[[Record, int], Record]]] = {
     messages.EVENTS: _check_event,
     messages.META: _check_meta,
     messages.CHANNEL_DAYS: _check_channel_day,
+    messages.REGISTER_READS: _check_register_read,
 }
 
 EVENT_COLUMNS: Final = "edge, log, seq, ts, kind, subject, severity, body"

@@ -64,7 +64,8 @@ async def redrive_some(tx: Transaction, after: int, put: Put) -> Redriven:
 async def reopen_gone(tx: Transaction, first: int, last: int) -> int:
     """Take back that rows of `first..last` are stored which no longer stand in their table; commits.
 
-    Only for streams whose every row stays in a table (readings, summaries, events): of the others a position may
+    Of readings, summaries and events what still stands stays as it is.  What meter files say does not stand under a
+    position: there all of it is taken back, for to insert it again changes nothing.  Not for meta, where a position may
     well be held and stand nowhere.  Returns how many; by the next answer the edge learns of it, and sends what it
     still has.
     """

@@ -301,8 +301,8 @@ class Sink:
                 waiting=health.waiting,
                 let_go=health.let_go,
                 held=health.held,
-                broker=health.broker,
-                postgres=health.postgres == health.wanted,
+                broker_connected=health.broker,
+                postgres_connected=health.postgres == health.wanted,
             )
             before, since_s = now, now_s
 

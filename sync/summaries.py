@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sync.messages import POSITION_END, QUALITY_END, Record, SeriesRef
+from sync.messages import (
+    COLUMNS_LEAST,
+    POSITION_END,
+    QUALITY_END,
+    SPAN_END_S,
+    SUMMARIES,
+    Record,
+    SeriesRef,
+)
 from sync.months import Policy
 from sync.pack import COPY_HEAD, COPY_TAIL, POSTGRES_EPOCH_US
 from sync.ranges import Ranges
@@ -18,15 +26,18 @@ from sync.storable import TEXT_CHARS_MAX, Refusal, Unstorable, storable, time_as
 SPAN_MAX_S: Final = 3600
 """The views look so far back from a reading for a summary that names it: a longer one would hide nothing."""
 COUNT_END: Final = 1 << 31
+COLUMNS: Final = COLUMNS_LEAST[SUMMARIES]
+"""`interval_s` came later."""
 
 SUMMARY_COLUMNS: Final = (
     "ts, log, seq, source, first, last, edge, series, n, good, calibration, span_s, min, mean, max, last_value,"
-    " quality, reason"
+    " quality, reason, interval_s"
 )
 _HEAD: Final = struct.Struct("!h iq iq iq iq iq iq ii ii ii ii ii ii")
 _FLOAT: Final = struct.Struct("!id")
 _NULL: Final = b"\xff\xff\xff\xff"
 _TAIL: Final = struct.Struct("!ih i")
+_INTERVAL: Final = struct.Struct("!ii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +58,7 @@ class Summary:
     values: tuple[float | None, ...]
     quality: int
     reason: str
+    interval_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +110,10 @@ def check_summaries(
 def _checked(
     row: Record, offsets: Mapping[int, int], bounds_ms: tuple[int, int], refs: dict[SeriesRef, int]
 ) -> Summary:
-    source, first, last, n, name, unit, ts_ms, span_s, good, *values, quality, reason, calibration = row
+    source, first, last, n, name, unit, ts_ms, span_s, good, *values, quality, reason, calibration = row[
+        :COLUMNS
+    ]
+    (interval_s,) = row[COLUMNS:] or (0,)
     if source not in offsets:
         raise Unstorable(f"the clock of its source log {source} is not known")
     offset_ms = offsets[source]
@@ -120,6 +135,7 @@ def _checked(
         span_s=span_s, good=good, values=_numbers(values, good=good, span_s=span_s),
         quality=whole(quality, "quality", 0, QUALITY_END - 1),
         reason="" if reason is None else storable(reason, "reason", TEXT_CHARS_MAX),
+        interval_s=whole(interval_s, "interval_s", 0, 0 if span_s else SPAN_END_S - 1),
     )  # fmt: skip
 
 
@@ -152,12 +168,12 @@ def pack_summaries(
         reason = row.reason.encode()
         parts.append(
             _HEAD.pack(
-                18, 8, row.ts_ms * 1000 - POSTGRES_EPOCH_US, 8, log, 8, seq, 8, row.source, 8, row.first, 8, row.last,
+                19, 8, row.ts_ms * 1000 - POSTGRES_EPOCH_US, 8, log, 8, seq, 8, row.source, 8, row.first, 8, row.last,
                 4, edge, 4, series[row.ref], 4, row.n, 4, row.good, 4, calibrations[row.ref], 4, row.span_s,
             )
         )  # fmt: skip
         parts += (_NULL if value is None else _FLOAT.pack(8, value) for value in row.values)
-        parts += (_TAIL.pack(2, row.quality, len(reason)), reason)
+        parts += (_TAIL.pack(2, row.quality, len(reason)), reason, _INTERVAL.pack(4, row.interval_s))
     parts.append(COPY_TAIL)
     return b"".join(parts)
 

@@ -147,7 +147,8 @@ reading: Final = Table(
     postgresql_partition_by="RANGE (ts)",
 )
 
-#: A row stands for `n` readings of a series among `first..last` of log `source`, by whose clock its time is.
+#: A row stands for `n` readings of a series among `first..last` of log `source`, by whose clock its time is; one of
+#: span 0 is a reading carried over, which itself may stand for `interval_s` seconds.
 summary: Final = Table(
     "summary",
     core,
@@ -169,6 +170,7 @@ summary: Final = Table(
     Column("span_s", Integer, nullable=False),
     Column("quality", SmallInteger, nullable=False, server_default=_ZERO),
     Column("reason", Text, nullable=False, server_default=text("''::text")),
+    Column("interval_s", Integer, nullable=False, server_default=_ZERO),
     Index("summary_key", "edge", "series", "ts", "log", "seq", unique=True),
 )
 
@@ -194,6 +196,15 @@ event: Final = Table(
     Column("severity", Text, nullable=False),
     Column("body", JSONB, nullable=False),
     Index("event_time", "edge", "ts"),
+    # Of module meters, whose views are made of these events.
+    Index(
+        "event_meter_file",
+        "edge",
+        "subject",
+        "log",
+        "seq",
+        postgresql_where=text("kind IN ('file-completed', 'file-failed', 'file-problems')"),
+    ),
 )
 
 #: The newest record of each key; a NULL body says that it is gone.
@@ -268,6 +279,31 @@ channel_day: Final = Table(
     Column("quality", JSONB),
     Column("method", JSONB),
     Column("reason", JSONB),
+    Column("updated", Text, nullable=False),
+    Column("loaded", Text, nullable=False),
+    Column("header", Text, nullable=False),
+    Column("line", Integer, nullable=False),
+)
+
+#: Every version of every register read; the times are the file's own digits.
+register_read: Final = Table(
+    "register_read",
+    meters,
+    _edge(),
+    Column("nmi", Text, primary_key=True),
+    Column("suffix", Text, primary_key=True),
+    Column("register", Text, primary_key=True),
+    Column("serial", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("from_at", Text, nullable=False),
+    Column("to_at", Text, primary_key=True),
+    Column("previous_read", Text, nullable=False),
+    Column("current_read", Text, nullable=False),
+    Column("quantity", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("quality", Text, nullable=False),
+    Column("body", JSONB, nullable=False),
+    Column("hash", Text, primary_key=True),
     Column("updated", Text, nullable=False),
     Column("loaded", Text, nullable=False),
     Column("header", Text, nullable=False),

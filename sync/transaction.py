@@ -116,6 +116,18 @@ WRITE_CHANNEL_DAYS: Final = """
         AS t (nmi, suffix, date, hash, unit, interval_min, vs, quality, method, reason, updated, loaded, header, line)
     ORDER BY nmi, suffix, date, hash ON CONFLICT DO NOTHING
 """
+WRITE_REGISTER_READS: Final = """
+    INSERT INTO register_read (edge, nmi, suffix, register, serial, direction, from_at, to_at, previous_read,
+        current_read, quantity, unit, quality, body, hash, updated, loaded, header, line)
+    SELECT %s, nmi, suffix, register, serial, direction, from_at, to_at, previous_read, current_read, quantity, unit,
+        quality, body::jsonb, hash, updated, loaded, header, line
+    FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+        %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+        %s::int[])
+        AS t (nmi, suffix, register, serial, direction, from_at, to_at, previous_read, current_read, quantity, unit,
+        quality, body, hash, updated, loaded, header, line)
+    ORDER BY nmi, suffix, register, to_at, hash ON CONFLICT DO NOTHING
+"""
 COPY_READINGS: Final = f"COPY reading ({pack.READING_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 COPY_EVENTS: Final = f"COPY event ({records.EVENT_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 COPY_SUMMARIES: Final = f"COPY summary ({summaries.SUMMARY_COLUMNS}) FROM STDIN (FORMAT BINARY)"
@@ -255,7 +267,9 @@ class Transaction:
             await self.connection.execute(WRITE_META, (self.edge, self.log, self.offset_ms, *columns))
         else:
             columns = [list(column) for column in zip(*rows.rows, strict=True)]
-            await self.connection.execute(WRITE_CHANNEL_DAYS, (self.edge, *columns))
+            days = rows.stream == messages.CHANNEL_DAYS
+            write = WRITE_CHANNEL_DAYS if days else WRITE_REGISTER_READS
+            await self.connection.execute(write, (self.edge, *columns))
 
     async def note_twice(self) -> None:
         """Some rows that the log wrote may be told twice: views have to look."""

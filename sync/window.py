@@ -2,7 +2,8 @@
 
 While nobody answers the window shrinks to one batch, and the pauses grow with jitter up to a cap.  A batch
 that stays unanswered *while others are answered* is halved, for a broker may be dropping what is too large;
-a single row that still gets no answer is given up as unsendable.
+a single row that still gets no answer is given up as unsendable.  No second row of its stream is, until something of
+the stream (the hole, at least) is answered: else a broker that refuses a stream's topic would cost all of its rows.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Trouble:
 
 @dataclass(slots=True)
 class Sizes:
-    """What the broker takes, in bytes of a payload, as far as answers show.
+    """What the broker takes of one stream, in bytes of a payload, as far as answers show.
 
     passed   the largest on this link that was answered
     dropped  the smallest that got no answer though smaller ones did; 0: none
@@ -95,7 +96,11 @@ class Meters:
 
 @dataclass(slots=True)
 class SendWindow:
-    """The owner of all that is in flight on one link."""
+    """The owner of all that is in flight on one link.
+
+    doubted   stream -> the row that was given up last, while nothing of the stream was answered since
+    proven_s  stream -> when that doubt ended
+    """
 
     rng: random.Random = field(default_factory=random.Random)
     timeout_s: float = ANSWER_TIMEOUT_S
@@ -108,8 +113,10 @@ class SendWindow:
     troubles: dict[tuple[str, int], Trouble] = field(default_factory=dict)
     caps: dict[str, int] = field(default_factory=dict)
     held_until_s: dict[str, float] = field(default_factory=dict)
+    doubted: dict[str, int] = field(default_factory=dict)
+    proven_s: dict[str, float] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
-    sizes: Sizes = field(default_factory=Sizes)
+    sizes: dict[str, Sizes] = field(default_factory=dict)
     meters: dict[Lane, Meters] = field(default_factory=lambda: {lane: Meters() for lane in Lane})
 
     def room(self, lane: Lane = Lane.BACKLOG, stream: str = "") -> int:
@@ -183,6 +190,9 @@ class SendWindow:
             self._measure(flight, now)
         for key in [key for key in self.troubles if key[0] == stream and lo <= key[1] <= hi]:
             del self.troubles[key]
+        if stream in self.doubted and (met or lo <= self.doubted[stream] <= hi):
+            del self.doubted[stream]
+            self.proven_s[stream] = now
         if met:
             self.heard(now)
             self.held_until_s.pop(stream, None)
@@ -225,18 +235,25 @@ class SendWindow:
         self.silent_rounds = 0
         self.limit = 1
         self.pace = Pace()
-        self.sizes.passed = 0
+        for sizes in self.sizes.values():
+            sizes.passed = 0
+
+    @property
+    def limited(self) -> Sizes | None:
+        """What the broker takes of a stream, where it drops what is larger."""
+        return next((sizes for sizes in self.sizes.values() if sizes.limited), None)
 
     def _blame(self, flight: Flight) -> bool:
         """Note that this very batch gets no answer; True if it is a single row and to be given up."""
         key = (flight.stream, flight.span[0])
         tries = self.troubles.pop(key, Trouble(tries=0, rows_max=0)).tries + 1
-        if flight.length == 1 and tries >= GIVE_UP_AFTER:
+        if flight.length == 1 and tries >= GIVE_UP_AFTER and self._may_give_up(flight):
+            self.doubted[flight.stream] = flight.span[0]
             return True
+        self._blame_size(flight, halved=flight.length > 1 and tries >= HALVE_AFTER)
         trouble = Trouble(tries=tries, rows_max=flight.length)
         if flight.length > 1 and tries >= HALVE_AFTER:
             trouble = Trouble(tries=0, rows_max=flight.length // 2)
-            self.sizes.unanswered(flight.size)
             # The next batches would be as large, and the live lane never begins where it began before.
             self.caps[flight.stream] = min(self.caps.get(flight.stream, CAP_FORGOTTEN), trouble.rows_max)
         while len(self.troubles) >= TROUBLES_MAX:
@@ -244,9 +261,26 @@ class SendWindow:
         self.troubles[key] = trouble
         return False
 
+    def _blame_size(self, flight: Flight, *, halved: bool) -> None:
+        """Its size may be what the broker minds; not where single rows get no answer either, and nothing else does."""
+        sizes = self.sizes.setdefault(flight.stream, Sizes())
+        singly = any(
+            stream == flight.stream and trouble.rows_max == 1
+            for (stream, _), trouble in self.troubles.items()
+        )
+        if not sizes.passed and (singly or flight.length == 1):
+            sizes.dropped = 0
+        elif halved:
+            sizes.unanswered(flight.size)
+
+    def _may_give_up(self, flight: Flight) -> bool:
+        """Whether the stream's topic works, as far as is known, and did when this was sent."""
+        proven_s = self.proven_s.get(flight.stream, float("-inf"))
+        return flight.stream not in self.doubted and flight.sent_s >= proven_s
+
     def _measure(self, flight: Flight, now: float) -> None:
         self.pace.answered(flight.ahead, now - flight.sent_s)
-        self.sizes.answered(flight.size)
+        self.sizes.setdefault(flight.stream, Sizes()).answered(flight.size)
         self.meters[flight.lane].rows.add(flight.length, now)
         self.meters[flight.lane].size.add(flight.size, now)
 

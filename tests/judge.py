@@ -6,6 +6,7 @@ books (tests/campaign/books.py), which remember every file there ever was.
 
 from __future__ import annotations
 
+import json
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 import psycopg
 
-from tests.campaign.books import Books, Card, Position, Row, same_body
+from tests.campaign.books import FACTS, Books, Card, Position, Row, same_body
 
 SHOWN: Final = 3
 TRUTHFUL: Final = ("downsampled", "overflow", "pruned")
@@ -42,6 +43,18 @@ META: Final = """
     FROM meta r JOIN edge e ON e.id = r.edge WHERE e.name = %s
 """
 ROWS: Final = {"readings": READINGS, "summaries": SUMMARIES, "events": EVENTS, "meta": META}
+CHANNEL_DAYS: Final = """
+    SELECT r.nmi, r.suffix, to_char(r.date, 'YYYYMMDD')::int, r.hash, r.unit, r.interval_min, r."values"::text,
+        r.quality::text, r.method::text, r.reason::text, r.updated, r.loaded, r.header, r.line
+    FROM channel_day r JOIN edge e ON e.id = r.edge WHERE e.name = %s
+"""
+REGISTER_READS: Final = """
+    SELECT r.nmi, r.suffix, r.register, r.to_at, r.hash, r.serial, r.direction, r.from_at, r.previous_read,
+        r.current_read, r.quantity, r.unit, r.quality, r.body::text, r.updated, r.loaded, r.header, r.line
+    FROM register_read r JOIN edge e ON e.id = r.edge WHERE e.name = %s
+"""
+FACT_ROWS: Final = {"channel_days": CHANNEL_DAYS, "register_reads": REGISTER_READS}
+JSON_COLUMNS: Final = {"channel_days": (6, 7, 8, 9), "register_reads": (13,)}
 GAPS: Final = "SELECT stream, log, first, last, reason FROM v1_gap WHERE edge = %s"
 OFFSETS: Final = "SELECT log, offset_ms FROM log l JOIN edge e ON e.id = l.edge WHERE e.name = %s"
 LEDGER: Final = """
@@ -103,9 +116,10 @@ def judge(books: Books, cards: Sequence[Card], dsn: str, look: Callable[[], None
     verdict.counts = {
         "on cards that are left": len(alive),
         "on any card": len(books.content),
-        **{f"{stream} upstream": len(rows) for stream, rows in upstream.rows.items()},
+        **{f"{stream} upstream": len(rows) for stream, rows in (upstream.rows | upstream.facts).items()},
     }
     verdict.wrong += _rows(books, upstream)
+    verdict.wrong += _facts(books, upstream)
     verdict.wrong += _doubled(upstream)
     verdict.wrong += _ledger(upstream)
     verdict.wrong += _missing(books, alive, upstream)
@@ -140,9 +154,12 @@ class _Upstream:
                 spans.sort()
         self.offsets = dict(ask(OFFSETS))
         self.rows: dict[str, dict[Position, Row]] = {}
+        self.facts: dict[str, dict[Row, Row]] = {}
         self.twice: list[Position] = []
         for stream, query in ROWS.items() if rows else ():
             self._take(stream, ask(query))
+        for stream, query in FACT_ROWS.items() if rows else ():
+            self.facts[stream] = {key_of(stream, row): said(stream, row) for row in ask(query)}
 
     def _take(self, stream: str, rows: Iterable[tuple[Any, ...]]) -> None:
         there = self.rows[stream] = {}
@@ -192,6 +209,48 @@ def _rows(books: Books, upstream: _Upstream) -> list[str]:
         + _told("upstream with another content", books.edge, other)
         + _told("upstream without a clock", books.edge, timeless)
     )
+
+
+def key_of(stream: str, row: Row) -> Row:
+    """What upstream knows a row of a meter file by."""
+    return row[: FACTS[stream]]
+
+
+def said(stream: str, row: Row) -> Row:
+    """A row of a meter file with its JSON read, every digit kept; text that is none stands for itself."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, str) or value[:1] not in '["{':
+            return value
+        return json.loads(value, parse_float=str, parse_int=str)
+
+    return tuple(read(value) if at in JSON_COLUMNS[stream] else value for at, value in enumerate(row))
+
+
+def _facts(books: Books, upstream: _Upstream) -> list[str]:
+    """What meter files say: upstream once, whatever positions it had, with every digit; and never given up."""
+    found = []
+    for stream, there in upstream.facts.items():
+        here: dict[Row, Row] = {}
+        absent, two, given_up = [], [], []
+        for position, row in books.content.items():
+            if position[0] != stream:
+                continue
+            key, content = key_of(stream, row), said(stream, row)
+            if here.setdefault(key, content) != content:
+                two.append((position, content))
+            if key not in there and upstream.has("stored", position):
+                absent.append(position)
+            if upstream.has("gap", position):
+                given_up.append(position)
+        ghosts = [key for key in there if key not in here]
+        other = [(here[key], row) for key, row in there.items() if key in here and here[key] != row]
+        found += _told("of one hash, with two contents", books.edge, two)
+        found += _told("stored says the ledger, and the table lacks it", books.edge, absent)
+        found += _told("of a meter file, and given up", books.edge, given_up)
+        found += _told("upstream and never committed", books.edge, ghosts)
+        found += _told("upstream with another content", books.edge, other)
+    return found
 
 
 def _equal(stream: str, here: Row, there: Row, offset_ms: int) -> bool:

@@ -138,7 +138,10 @@ def config(
         return
     table = [[name, role, passwords.get(name, "as before")] for name, role in logins.items()]
     show([Column(title=title) for title in ("login", "role", "password")], table)
-    click.echo("\nThe passwords are shown this once. mosquitto has to read the files:")
+    if passwords:
+        click.echo("\nThe passwords are shown this once: they stand in the files as hashes only.")
+    click.echo(f"\nFor a new password, take a login's line out of {paths[2]} and say this again.")
+    click.echo("mosquitto has to read the files:")
     click.echo(f"  sudo chown mosquitto: {' '.join(map(str, paths))}")
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -32,12 +34,20 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "series": ("edge.cli.series:series", "What is recorded, with the newest value of each series."),
     "readings": ("edge.cli.readings:readings", "Recorded values: a table, CSV or JSON."),
     "events": ("edge.cli.events:events", "What happened: faults, recoveries, changes."),
+    "ingest": ("edge.cli.ingest:ingest", "Take meter files in: NEM12, NEM13, zips of them."),
+    "files": ("edge.cli.files:files", "Meter files that came, their states, counts and problems."),
+    "meters": ("edge.cli.meters:meters", "Meters that files told of, their channels and reads."),
+    "intervals": (
+        "edge.cli.intervals:intervals",
+        "What a meter counted: intervals, daily and monthly totals.",
+    ),
     "sync": ("edge.cli.sync:sync", "How far the delivery to Postgres is; bind its ledger."),
     "test": ("edge.cli.test:test", "Read a device once and show what it says."),
     "selftest": (
         "edge.cli.selftest:selftest",
         "Break every part of this site in simulation: does it end safe?",
     ),
+    "nem12": ("edge.cli.nem12:nem12", "Look into meter files (NEM12, NEM13) and check them."),
     "drivers": ("edge.cli.drivers:drivers", "What can be connected, with every option."),
     "config": ("edge.cli.config:config", "Check a config file, show what is in force, print the schema."),
     "run": ("edge.cli.run:run", "Run the daemon."),
@@ -56,6 +66,7 @@ SPEAKING: Final = frozenset(
         "edge.local.LocalRefused",
         "edge.local.LocalUnavailable",
         "edge.store.database.StoreError",
+        "migrations.modules.MigrationError",
         "drivers.base.DriverError",
     }
 )
@@ -169,7 +180,18 @@ def completion(shell: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: runs the command and ends the process with its exit code."""
-    sys.exit(run(arguments))
+    leave(run(arguments))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; a call that never came back from a device or a name server does not hold it."""
+    main_thread = threading.main_thread()
+    if all(thread.daemon for thread in threading.enumerate() if thread is not main_thread):
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

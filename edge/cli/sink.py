@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import anyio
 import click
 
+from edge.cli.loop import run_unwaited
 from edge.cli.support import Cli, Refused, json_option, now_ms, parse_when, pass_cli, print_json
 from edge.cli.table import Column, show
 
@@ -77,7 +78,7 @@ def run(cli: Cli) -> None:
     """Run until SIGTERM or Ctrl-C.  First it prints the ledger id that the edges' config has to name."""
     config = cli.upstream_config()
     with _in_words():
-        anyio.run(partial(_run, config))
+        run_unwaited(partial(_run, config))
 
 
 async def _run(config: UpstreamConfig) -> None:
@@ -198,7 +199,7 @@ def redrive(cli: Cli, edge: str | None, as_json: bool) -> None:
     """Try again to store the rows that were refused.  Exit code 1 if some still are."""
     config = cli.upstream_config()
     with _in_words():
-        stored, refused = anyio.run(partial(_redrive, config, edge))
+        stored, refused = run_unwaited(partial(_redrive, config, edge))
     if as_json:
         print_json({"stored": stored, "refused": refused})
     elif stored or refused:
@@ -220,7 +221,7 @@ async def _redrive(config: UpstreamConfig, edge: str | None) -> tuple[int, int]:
     "--stream",
     default="readings",
     show_default=True,
-    type=click.Choice(["readings", "summaries", "events"]),
+    type=click.Choice(["readings", "summaries", "events", "channel_days", "register_reads"]),
     help="Of this stream.",
 )
 @click.option(
@@ -232,6 +233,8 @@ async def _redrive(config: UpstreamConfig, edge: str | None) -> tuple[int, int]:
 def reopen(cli: Cli, edge: str, stream: str, from_text: str, to_text: str, as_json: bool) -> None:
     """Ask for rows again that were stored and are gone, say by a DELETE too many; what still stands stays.
 
+    Of meter files (channel_days, register_reads) everything is asked for that was sent until then.
+
     The edge hears of it when it next asks (hourly, or when it connects), and sends what it still has.
     """
     now = now_ms()
@@ -240,7 +243,7 @@ def reopen(cli: Cli, edge: str, stream: str, from_text: str, to_text: str, as_js
         raise click.BadParameter("is not before --to; swap them", param_hint="--from")
     config = cli.upstream_config()
     with _in_words():
-        count = anyio.run(partial(_reopen, config, edge, stream, from_ms, to_ms))
+        count = run_unwaited(partial(_reopen, config, edge, stream, from_ms, to_ms))
     if as_json:
         print_json({"edge": edge, "stream": stream, "reopened": count})
     else:
@@ -291,7 +294,7 @@ def _with_postgres(cli: Cli, work: Callable[[AsyncConnection], Awaitable[T]]) ->
             return await work(connection)
 
     with _in_words():
-        return anyio.run(connected)
+        return run_unwaited(connected)
 
 
 @contextmanager

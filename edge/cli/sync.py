@@ -20,7 +20,7 @@ from edge.cli.support import (
 )
 from edge.cli.table import colour
 
-STREAMS: Final = ("readings", "summaries", "events")
+STREAMS: Final = ("readings", "summaries", "events", "channel_days", "register_reads")
 WAIT_S_MAX: Final = 100.0
 """The daemon answers within two minutes, or not at all (edge/local.py)."""
 
@@ -55,21 +55,23 @@ def sync(ctx: click.Context, cli: Cli, as_json: bool) -> None:
 
 @sync.command()
 @click.argument("ledger")
+@why_option
 @pass_cli
-def bind(cli: Cli, ledger: str) -> None:
+def bind(cli: Cli, ledger: str, why: str) -> None:
     """Deliver to the Postgres whose ledger id is LEDGER (tidewatt sink prints it).
 
     Until this is said once, or ledger stands under [uplink], nothing is counted as delivered and all is kept.
     """
-    answer = cli.call("sync.bind", ledger=ledger)
+    answer = cli.call("sync.bind", ledger=ledger, why=why)
     click.echo(_told(answer) or f"bound to {ledger}")
 
 
 @sync.command()
+@why_option
 @pass_cli
-def ask(cli: Cli) -> None:
+def ask(cli: Cli, why: str) -> None:
     """Ask upstream now what it holds, instead of within the hour."""
-    answer = cli.call("sync.ask")
+    answer = cli.call("sync.ask", why=why)
     click.echo(_told(answer) or "asked; see tidewatt sync for the answer")
 
 
@@ -95,7 +97,7 @@ def resend(
     """Send again what was recorded in a stretch of time, however often it was delivered.
 
     Upstream drops what it holds.  Rows that were deleted there it still counts as held: there, `tidewatt sink
-    reopen` comes first.
+    reopen` comes first.  Of meter files, it is when the file came that counts.
 
     Exit code 1 if rows of that time left undelivered, or if upstream did not confirm all of it within --wait.
     """
@@ -112,8 +114,11 @@ def resend(
     if as_json:
         print_json({"connected": answer["connected"], "streams": parts})
     else:
-        for name, part in parts.items():
+        told = {name: part for name, part in parts.items() if part["sent"] or part["gone"] or part["oldest"]}
+        for name, part in told.items():
             click.echo(_resent(cli, name, part, waited=wait_s is not None))
+        if not told:
+            click.echo("nothing was recorded in that stretch of time")
         if not answer["connected"]:
             click.echo(f"{colour('warning', '!')} there is no connection; they go when it is back")
     unconfirmed = wait_s is not None and any(part["stored"] < part["sent"] for part in parts.values())

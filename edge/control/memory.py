@@ -300,18 +300,33 @@ async def _connected(path: Path) -> AsyncIterator[aiosqlite.Connection]:
 
 def _read(path: Path) -> _Row | None:
     """The saved row; None where the table is not there yet or empty.  Raises sqlite3.Error, ValueError."""
-    with closing(sqlite3.connect(path, timeout=READ_TIMEOUT_S)) as connection:
-        connection.execute("PRAGMA query_only = ON")
-        query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'memory'"
-        if not connection.execute(query).fetchone()[0]:
-            return None
-        found = connection.execute("SELECT file, saves, body FROM memory WHERE id = 1").fetchone()
+    try:
+        found = _row(str(path), uri=False)
+    except sqlite3.OperationalError as error:
+        wal = path.with_name(f"{path.name}-wal")
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY or (wal.exists() and wal.stat().st_size):
+            raise
+        # Beside it SQLite wants a file of shared memory, for which a full or read-only disk has no room.  One that
+        # was closed in order, and is nobody else's, can do without.
+        found = _row(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     if found is None:
         return None
     body = json.loads(found[2])
     if not isinstance(body, dict):
         raise TypeError("its document is no table")
     return _Row(file=str(found[0]), saves=int(found[1]), body=body)
+
+
+def _row(name: str, *, uri: bool) -> tuple[Any, ...] | None:
+    with closing(sqlite3.connect(name, timeout=READ_TIMEOUT_S, uri=uri)) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'memory'"
+        if not connection.execute(query).fetchone()[0]:
+            return None
+        row: tuple[Any, ...] | None = connection.execute(
+            "SELECT file, saves, body FROM memory WHERE id = 1"
+        ).fetchone()
+        return row
 
 
 def _read_mark(path: Path) -> tuple[str, int] | None:

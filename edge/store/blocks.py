@@ -6,14 +6,13 @@ transaction: a kill at any moment neither leaves a row out nor puts one in twice
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
 import structlog
 
+from edge.child import run_module
 from edge.clock import Clock
 from edge.store.codec import HOUR_MS, BlockError
 from edge.store.database import Store, Tx
@@ -79,10 +78,8 @@ class BlockBuilder:
         return default if value is None else value
 
     async def _gather(self, head: int, hour_ms: int, day: int) -> Frames:
-        numbers = map(str, (head, hour_ms, day))
-        command = [sys.executable, "-m", "edge.store.gather", str(self._store.path), *numbers]
         with anyio.fail_after(CHILD_S):
-            done = await anyio.run_process(command, check=False, stdin=subprocess.DEVNULL)
+            done = await run_module("edge.store.gather", self._store.path, head, hour_ms, day)
         if done.returncode:
             words = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             self._store.note_damage(words)

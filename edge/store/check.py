@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-import anyio
 import structlog
 
+from edge.child import run_module
 from edge.store.database import Store
 from edge.store.rebuild import mark_of
 from edge.supervisor import Problems
 
 PROBLEM: Final = "store.damaged"
-FAULTS_SHOWN_MAX: Final = 5
-SCRIPT: Final = f"""
-import os, sqlite3, sys
-os.nice(19)
-connection = sqlite3.connect(sys.argv[1], timeout=30)
-connection.execute("PRAGMA query_only = ON")
-try:
-    found = [row[0] for row in connection.execute("PRAGMA quick_check({FAULTS_SHOWN_MAX})")]
-except sqlite3.DatabaseError as error:
-    found = [str(error)]
-print("\\n".join(line for line in found if line != "ok"))
-"""
 
 logger = structlog.get_logger("store")
 
@@ -39,8 +25,7 @@ async def quick_check(store: Store, problems: Problems, put_event: PutEvent) -> 
     A damaged one is an alarm and an event; the daemon goes on with it, for part of it can still be used, and the next
     start makes it anew (heal.py).
     """
-    command = [sys.executable, "-I", "-S", "-c", SCRIPT, str(store.path)]
-    done = await anyio.run_process(command, check=False, stdin=subprocess.DEVNULL)
+    done = await run_module("edge.store.faults", store.path)
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         logger.warning("the database could not be checked", why=words)

@@ -407,4 +407,4 @@ def _advice(words: str) -> str:
         return "make the file and its folder writable for the user that runs tidewatt"
     if "full" in words:
         return "free some disk space"
-    return "look at the disk; `tidewatt db status` tells more"
+    return "look whether the disk is full, or fails; `tidewatt db status` tells more"

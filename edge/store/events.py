@@ -71,6 +71,7 @@ class EventQueue:
         self._untold = 0
         self._queue: deque[_Event] = deque()
         self._news = anyio.Event()
+        self._turn = anyio.Lock()
 
     def attach(self, store: Store) -> None:
         """Where the events go from now on."""
@@ -149,18 +150,19 @@ class EventQueue:
             self.tell_capped()
 
     async def flush(self) -> None:
-        """Write what is queued.  Raises what the database raises; nothing is lost then."""
-        while self._queue and self._store is not None:
-            part = [self._queue[at] for at in range(min(len(self._queue), EVENTS_PER_WRITE_MAX))]
-            async with self._store.write() as tx:
-                for event in part:
-                    await tx.emit(
-                        kind=event.kind, subject=event.subject, severity=event.severity, body=event.body,
-                        ts_ms=tx.stamp_ms(event.ts_ms, event.monotonic_s),
-                    )  # fmt: skip
-            for _ in part:
-                self._queue.popleft()
-            self._tell_dropped()
+        """Write what is queued, one caller at a time.  Raises what the database raises; nothing is lost then."""
+        async with self._turn:
+            while self._queue and self._store is not None:
+                part = [self._queue[at] for at in range(min(len(self._queue), EVENTS_PER_WRITE_MAX))]
+                async with self._store.write() as tx:
+                    for event in part:
+                        await tx.emit(
+                            kind=event.kind, subject=event.subject, severity=event.severity, body=event.body,
+                            ts_ms=tx.stamp_ms(event.ts_ms, event.monotonic_s),
+                        )  # fmt: skip
+                for _ in part:
+                    self._queue.popleft()
+                self._tell_dropped()
 
     def _tell_dropped(self) -> None:
         if self._untold:

@@ -13,14 +13,14 @@ import sqlite3
 import struct
 import sys
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import BinaryIO, Final, TypeAlias
 
-from edge.store.codec import CLOCKS, HOUR_MS, BlockError, Sample, Traits, decode, encode
+from edge.store.codec import HOUR_MS, BlockError, Sample, Traits, decode, encode, stats
+from edge.store.logtimes import LogTime, LogTimes
 from edge.store.rollup import (
     DAY_MS,
     MINUTE_MS,
@@ -35,77 +35,13 @@ from edge.store.rollup import (
     merged,
     page,
 )
+from edge.store.thinned import thinned
 
 ROWS_PER_PASS_MAX: Final = 500_000
 BLOCKS_PER_PASS_MAX: Final = 5_000
 DAYS_PER_PASS_MAX: Final = 32
 """Days that are rolled up at a time, where the first rollups are made of much that is there."""
 FETCH_ROWS: Final = 2_000
-
-# ------------------------------------------------------------------------------------------------ logs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogTime:
-    """How a log's times are corrected; `offset_ms` is None while that is not known."""
-
-    begin: int
-    offset_ms: int | None
-    clock: int
-
-
-class LogTimes:
-    """Position in a stream -> the log it belongs to."""
-
-    def __init__(self, logs: Sequence[LogTime]) -> None:
-        self._logs = logs
-        self._begins = [log.begin for log in logs]
-
-    @classmethod
-    def load(cls, connection: sqlite3.Connection, stream: str) -> LogTimes:
-        rows = connection.execute(
-            "SELECT s.begin, l.offset_ms, l.clock, l.estimated FROM log_stream s JOIN log l ON l.id = s.log"
-            " WHERE s.stream = ? ORDER BY l.id",
-            (stream,),
-        )
-        return cls(
-            [
-                LogTime(begin=begin, offset_ms=offset, clock=clock_worth(state, offset, bool(estimated)))
-                for begin, offset, state, estimated in rows
-            ]
-        )
-
-    def at(self, seq: int) -> LogTime:
-        """The log that a position belongs to."""
-        at = bisect_right(self._begins, seq) - 1
-        return self._logs[at] if at >= 0 else LogTime(begin=0, offset_ms=0, clock=CLOCKS.index("unknown"))
-
-    def first_unknown(self) -> int | None:
-        """The first position whose time is not known yet."""
-        for i, log in enumerate(self._logs):
-            empty = i + 1 < len(self._logs) and self._logs[i + 1].begin == log.begin
-            if log.offset_ms is None and not empty:
-                return log.begin
-        return None
-
-    def spans(self, after: int, last: int) -> Iterator[tuple[int, int, LogTime]]:
-        """(first, last, log) of each log's part of `after+1..last`."""
-        at = after + 1
-        while at <= last:
-            i = bisect_right(self._begins, at)
-            end = min(last, self._begins[i] - 1) if i < len(self._begins) else last
-            yield at, end, self.at(at)
-            at = end + 1
-
-
-def clock_worth(state: str, offset_ms: int | None, estimated: bool) -> int:
-    """Index into CLOCKS."""
-    if state != "unknown":
-        return CLOCKS.index(state)
-    if offset_ms is None:
-        return CLOCKS.index("unknown")
-    return CLOCKS.index("estimated" if estimated else "corrected")
-
 
 # ------------------------------------------------------------------------------------------- gathering
 
@@ -122,12 +58,13 @@ Key: TypeAlias = tuple[int, int]
 class Column:
     """Samples of one block, compact: 16 bytes a sample while nothing about them changes."""
 
-    __slots__ = ("runs", "times", "values")
+    __slots__ = ("runs", "thinned", "times", "values")
 
     def __init__(self) -> None:
         self.times = array("q")
         self.values = array("d")
         self.runs: list[tuple[int, Traits]] = []
+        self.thinned: list[tuple[Sample, Bucket]] = []
 
     def add(self, ts_ms: int, value: float | None, traits: Traits) -> None:
         if not self.runs or self.runs[-1][1] != traits:
@@ -137,7 +74,8 @@ class Column:
 
     def samples(self) -> list[Sample]:
         """Its samples in the order they came."""
-        ends = [at for at, _ in self.runs[1:]] + [len(self.times)]
+        begins = [at for at, _ in self.runs]
+        ends = [*begins[1:], len(self.times)] if begins else []
         return [
             Sample(self.times[i], None if math.isnan(self.values[i]) else self.values[i], *traits)
             for (at, traits), end in zip(self.runs, ends, strict=True)
@@ -180,6 +118,12 @@ def gather(connection: sqlite3.Connection, after: int, last: int, before_ms: int
         done = _gather_log(connection, columns, first, until, log)
         if done < until:
             break
+    for part in thinned(connection, times, after, done):
+        column = columns.setdefault((part.series, part.sample.ts_ms // HOUR_MS), Column())
+        if part.bucket is None:
+            column.add(part.sample.ts_ms, part.sample.value, part.sample[2:])
+        else:
+            column.thinned.append((part.sample, part.bucket))
     return Gathered(columns=columns, last=done)
 
 
@@ -205,44 +149,62 @@ def _last_ended(
     connection: sqlite3.Connection, times: LogTimes, after: int, last: int, before_ms: int
 ) -> int:
     """The last position whose hour has ended; rows before it go into blocks whatever time they claim."""
+    gone = thinned(connection, times, after, last)
+    ended = max((part.first for part in gone if part.sample.ts_ms < before_ms), default=after)
     for first, until, log in reversed(list(times.spans(after, last))):
         found = connection.execute(
             "SELECT seq FROM reading WHERE seq BETWEEN ? AND ? AND ts < ? ORDER BY seq DESC LIMIT 1",
             (first, until, before_ms - (log.offset_ms or 0)),
         ).fetchone()
         if found is not None:
-            return int(found[0])
-    return after
+            return max(ended, int(found[0]))
+    return ended
 
 
 def build(connection: sqlite3.Connection, columns: dict[Key, Column]) -> Iterator[Block]:
-    """Each column as a block, merged with the one that is there already."""
+    """Each column as a block, merged with the one that is there already.
+
+    Numbers are made of the hour's readings; where summaries stand for some of these, or only numbers are left, what
+    comes joins the numbers.
+    """
     for key in sorted(columns):
-        samples = columns.pop(key).samples()
-        row = connection.execute("SELECT data FROM block WHERE series = ? AND hour = ?", key).fetchone()
-        if row is not None and not row[0]:
-            samples.sort(key=itemgetter(0))
-            yield _joined(connection, key, samples)
+        column = columns.pop(key)
+        samples = column.samples()
+        row = connection.execute("SELECT data, n FROM block WHERE series = ? AND hour = ?", key).fetchone()
+        old = decode(row[0]) if row and row[0] else []
+        if column.thinned or (row and (not old or stats(old).n != row[1])):
+            new = divided(sorted(samples, key=itemgetter(0)), 1) + [bucket for _, bucket in column.thinned]
+            shown = old + samples + [sample for sample, _ in column.thinned] if old or not row else []
+            yield _joined(connection, key, new, sorted(shown, key=itemgetter(0)))
             continue
-        if row is not None:
-            samples = decode(row[0]) + samples
-        samples.sort(key=itemgetter(0))
+        samples = sorted(old + samples, key=itemgetter(0))
         yield Block(
             series=key[0], hour=key[1], stats=merged(key[1] * HOUR_MS, divided(samples, HOUR_MS)),
             data=encode(samples), minutes=encode_page(divided(samples, MINUTE_MS), MINUTE_MS),
         )  # fmt: skip
 
 
-def _joined(connection: sqlite3.Connection, key: Key, samples: Sequence[Sample]) -> Block:
-    """Late readings of an hour of which only numbers are left: they join these."""
+def _joined(
+    connection: sqlite3.Connection, key: Key, new: Sequence[Bucket], samples: Sequence[Sample]
+) -> Block:
+    """What comes late joins the numbers of its hour.
+
+    Of two values of a minute (or of an hour, where its minutes have been let go) the one that came later counts as the
+    last: of the other no more is known.
+    """
     series, hour = key
     minutes = page(connection, series, MINUTE_MS, hour)
-    parts = hours(connection, series, hour, hour) + divided(samples, HOUR_MS)
+    parts = hours(connection, series, hour, hour)
     joined = b""
-    if minutes is not None:
-        parts = coarser(minutes + divided(samples, MINUTE_MS), MINUTE_MS)
+    if minutes is not None or not parts:
+        parts = coarser((minutes or []) + coarser(new, MINUTE_MS), MINUTE_MS)
         joined = encode_page(parts, MINUTE_MS)
-    return Block(series=series, hour=hour, stats=merged(hour * HOUR_MS, parts), data=b"", minutes=joined)
+    else:
+        parts += [merged(hour * HOUR_MS, new)]
+    return Block(
+        series=series, hour=hour, stats=merged(hour * HOUR_MS, parts),
+        data=encode(samples) if samples else b"", minutes=joined,
+    )  # fmt: skip
 
 
 def roll(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import anyio
 import structlog
 
+from edge.child import run_module
 from edge.store.database import set_aside, set_aside_if_corrupt
 from edge.store.rebuild import KEYED, STREAMS, UNUSABLE, mark_of
 
@@ -52,8 +50,7 @@ async def _heal(path: Path, now_ms: int) -> Healed | None:
     if aside is None and path.exists() and not _opens(path):
         mark.touch()
     if aside is None and mark.exists() and path.exists():
-        command = [sys.executable, "-m", "edge.store.rebuild", str(path)]
-        done = await anyio.run_process(command, check=False, stdin=subprocess.DEVNULL)
+        done = await run_module("edge.store.rebuild", path)
         if done.returncode == 0:
             return _rebuilt(path, now_ms, json.loads(done.stdout))
         if done.returncode != UNUSABLE:

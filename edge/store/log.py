@@ -19,9 +19,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from edge.clock import EARLIEST_MS, Clock
 
 STREAM_TABLES: Final[Mapping[str, str]] = {
-    "readings": "reading", "summaries": "summary", "events": "event", "meta": "meta",
+    "readings": "reading", "summaries": "summary", "events": "event", "meta": "meta", "channel_days": "channel_day",
+    "register_reads": "register_read",
 }  # fmt: skip
 """Stream as it is called on the wire -> its table."""
+ROWS_WITH_TIME: Final[Mapping[str, str]] = {
+    **STREAM_TABLES,
+    "channel_days": (
+        "(SELECT s.seq, f.received_ms AS ts FROM channel_day s JOIN day d ON d.id = s.day"
+        " JOIN meter_file f ON f.id = d.file)"
+    ),
+    "register_reads": (
+        "(SELECT s.seq, f.received_ms AS ts FROM register_read s JOIN read r ON r.id = s.read"
+        " JOIN meter_file f ON f.id = r.file)"
+    ),
+}
+"""Stream -> what to select `seq` and `ts` from; what a meter file says has the time at which the file came."""
 
 RANDOM_BITS: Final = 20
 CLOCK_END_MS: Final = (1 << 43) - (1 << 21)

@@ -17,8 +17,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-STREAMS: Final = {"reading": "readings", "summary": "summaries", "event": "events", "meta": "meta"}
-KEYED: Final = frozenset({"block", "rollup", "set_aside"})
+STREAMS: Final = {
+    "reading": "readings", "summary": "summaries", "event": "events", "meta": "meta", "channel_day": "channel_days",
+    "register_read": "register_reads",
+}  # fmt: skip
+KEYED: Final = frozenset({"block", "rollup", "set_aside", "day", "read", "file_problem"})
 """Tables that may come over in part; of any other, no row may be missing: it says what the positions mean."""
 UNREADABLE: Final = "unreadable"
 CHUNK_ROWS: Final = 2_000

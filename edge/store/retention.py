@@ -20,8 +20,8 @@ from edge.clock import Clock
 from edge.store.codec import HOUR_MS
 from edge.store.config import StoreConfig
 from edge.store.database import Store, Tx
-from edge.store.gather import LogTime, LogTimes, clock_worth
 from edge.store.log import STREAM_TABLES
+from edge.store.logtimes import LogTime, LogTimes, clock_worth
 from edge.store.recorder import Recorder
 from edge.store.rollup import YEAR_MS
 

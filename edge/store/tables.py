@@ -60,9 +60,9 @@ reading: Final = Table(
 )
 
 #: What is left of readings for which there was no room: rows of one series among the positions `first..last` of log
-#: `source`, or one row carried over as it was (span 0; of its values only the last is filled in).  No row of the
-#: series stands in the `before` positions before `first` nor in the `after` positions after `last`: two that meet so
-#: may be made one.
+#: `source`, or one row carried over as it was: of span 0, of its values only the last, its own span in `interval_s`.
+#: No row of the series stands in the `before` positions before `first` nor in the `after` positions after `last`: two
+#: that meet so may be made one.
 summary: Final = Table(
     "summary",
     metadata,
@@ -84,6 +84,7 @@ summary: Final = Table(
     Column("quality", Integer, nullable=False),
     Column("reason", Text),
     Column("calibration", Integer),
+    Column("interval_s", Integer),
     sqlite_autoincrement=True,
 )
 

@@ -17,13 +17,16 @@ SPANS_S: Final = (60, 300, 3600)
 
 _COLUMNS: Final = (
     "source, first, last, before, after, n, series, ts, span_s, good, min, mean, max, last_value, quality, reason,"
-    " calibration"
+    " calibration, interval_s"
 )
 _BUCKET: Final = "{ts} - ({ts} % :width + :width) % :width"
 _SERIES: Final = """
     SELECT id, min(id) OVER named AS same, max(kind != 'sample') OVER named AS kept
     FROM series WINDOW named AS (PARTITION BY name, unit)"""
 """A name has several rows where its number of decimals changed: upstream it is one series, and so it is here."""
+
+_BLOCKED: Final = "coalesce((SELECT value FROM progress WHERE name = 'blocked'), 0)"
+"""What stands in blocks for charts, and what has yet to, does not come into one summary (see thinned.py)."""
 
 _SAMPLES: Final = f"""
 WITH named AS MATERIALIZED ({_SERIES}),
@@ -60,7 +63,7 @@ SELECT :log, m.first, m.last,
     coalesce(lead(m.first) OVER beside, :last + 1) - m.last - 1,
     m.n, m.same, m.bucket, :width / 1000, m.good, m.low,
     coalesce(max(m.low, min(m.high, m.mean)), m.low / 2 + m.high / 2), m.high, r.value,
-    CASE WHEN m.good THEN m.doubt ELSE 2 END, NULL, r.calibration
+    CASE WHEN m.good THEN m.doubt ELSE 2 END, NULL, r.calibration, NULL
 FROM made m LEFT JOIN reading r ON r.seq = m.newest
 WINDOW beside AS (PARTITION BY m.same ORDER BY m.first)
 ORDER BY m.same, m.first"""
@@ -68,7 +71,7 @@ ORDER BY m.same, m.first"""
 _CARRIED: Final = f"""
 INSERT INTO summary ({_COLUMNS})
 SELECT :log, r.seq, r.seq, 0, 0, 1, s.same, r.ts, 0, r.value IS NOT NULL AND r.quality != 2,
-    NULL, NULL, NULL, r.value, r.quality, r.reason, r.calibration
+    NULL, NULL, NULL, r.value, r.quality, r.reason, r.calibration, r.span_s
 FROM reading r JOIN ({_SERIES}) s ON s.id = r.series
 WHERE r.seq BETWEEN :first AND :last AND s.kept ORDER BY r.seq"""
 
@@ -77,6 +80,7 @@ WITH part AS (
     SELECT *, {_BUCKET.format(ts="ts")} AS bucket FROM summary WHERE seq BETWEEN :first AND :last AND span_s > 0),
 marked AS (
     SELECT *, coalesce(bucket != lag(bucket) OVER beside
+        OR (first > {_BLOCKED}) != (lag(first) OVER beside > {_BLOCKED})
         OR first - before > lag(last) OVER beside + lag(after) OVER beside + 1, 1) AS begins
     FROM part WINDOW beside AS (PARTITION BY source, series ORDER BY first)),
 counted AS (
@@ -92,7 +96,7 @@ made AS (
 INSERT INTO summary ({_COLUMNS})
 SELECT m.source, m.first, m.last, m.first - m.low_end, m.high_end - m.last, m.n, m.series, m.bucket, :width / 1000,
     m.good, m.low, coalesce(max(m.low, min(m.high, m.mean)), m.low / 2 + m.high / 2), m.high, p.last_value,
-    CASE WHEN m.good THEN m.doubt ELSE 2 END, NULL, p.calibration
+    CASE WHEN m.good THEN m.doubt ELSE 2 END, NULL, p.calibration, NULL
 FROM made m LEFT JOIN part p ON p.source = m.source AND p.series = m.series AND p.first = m.newest
 ORDER BY m.series, m.source, m.run"""
 

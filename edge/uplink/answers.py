@@ -1,4 +1,4 @@
-"""What the sink's answers mean for this site: whose they are, what they settle, and when they stay away."""
+"""What the sink's answers mean for this site: whose they are, and what they settle."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edge.store.log import estimate_offsets, offsets_by_evidence
 from edge.supervisor import Problems
 from edge.uplink.config import UplinkConfig
 from edge.uplink.outbox import Outbox
+from edge.uplink.silence import Silence
 from sync.messages import Held, Topics
 from sync.ranges import Range, Ranges
 from sync.settlement import PRUNED
@@ -49,6 +50,9 @@ class Answers:
         self.candidate = ""
         self.last_answer_ms: int | None = None
         self.count = 0
+        self.silence = Silence(
+            patience_s=config.silence_alarm_s, topics=topics, store=store, clock=clock, problems=problems
+        )
         self._config = config
         self._topics = topics
         self._store = store
@@ -61,8 +65,6 @@ class Answers:
         self._born_ms = 0
         self._told: tuple[int, float] | None = None
         self._told_first_s: float | None = None
-        self._silent_since_s: float | None = None
-        self._silence_told = False
 
     async def believe(self, held: Held) -> bool:
         """Take in an answer; True if the sink has to be asked again."""
@@ -72,7 +74,6 @@ class Answers:
         self.last_answer_ms = self._clock.now_ms()
         self.count += 1
         self._window.heard(now_s)
-        self._hear_silence_end()
         for stream, why in held.hold.items():
             self._window.hold(stream, now_s)
             self._problems.set(
@@ -82,9 +83,12 @@ class Answers:
         result = await self._outbox.take(held)
         if result.lost:
             await self._give_up(result.lost)
+        heard = set(held.hold)
         for stream, log, first, last in result.answered:
             if self._window.answered(stream, log, first, last, now_s):
+                heard.add(stream)
                 self._problems.clear(f"uplink.hold.{stream}")
+        self.silence.heard(heard)
         if not self._outbox.bound_ledger:
             return False  # an unconfirmed sink may neither set times nor tell of forks
         for log, (offset_ms, estimated) in result.offsets.items():
@@ -138,7 +142,7 @@ class Answers:
             f" run `tidewatt sync bind {self.candidate}` or set it as [uplink] ledger"
         )
 
-    async def bind(self, ledger: str, who: str) -> None:
+    async def bind(self, ledger: str, who: str, why: str = "") -> None:
         """Confirm a ledger for good.  Raises ValueError where the config names another."""
         if not LEDGER_ID.fullmatch(ledger):
             raise ValueError(
@@ -152,7 +156,9 @@ class Answers:
             return
         async with self._store.write() as tx:
             await self._outbox.bind(tx, ledger, who)
-            await tx.emit(kind="ledger-bound", subject=ledger, body={"by": who, "before": before})
+            await tx.emit(
+                kind="ledger-bound", subject=ledger, body={"who": who, "why": why, "before": before}
+            )
         if ledger != (before or self.candidate):
             self._outbox.forget()
         self._problems.clear("uplink.ledger")
@@ -211,43 +217,7 @@ class Answers:
     async def look(self) -> None:
         """What comes by waiting alone: call it every second or so."""
         await self._find_offsets()
-        await self.judge_silence()
-
-    # -------------------------------------------------------------------------------------- silence
-
-    def expect(self) -> None:
-        """Something was sent that deserves an answer."""
-        if self._silent_since_s is None:
-            self._silent_since_s = self._clock.monotonic_s()
-
-    def link_down(self) -> None:
-        """Without a link nobody can answer."""
-        self._silent_since_s = None
-
-    async def judge_silence(self) -> None:
-        """Raise the alarm when a working broker brings no answer: it may be refusing in silence."""
-        since = self._silent_since_s
-        if since is None or self._silence_told:
-            return
-        if self._clock.monotonic_s() - since < self._config.silence_alarm_s:
-            return
-        self._silence_told = True
-        text = (
-            f"the broker takes what {self._topics.edge!r} sends, but no sink answers: is `tidewatt sink` running with"
-            f" prefix {self._topics.prefix!r}, and may this login publish to {self._topics.batch('+')} and"
-            f" {self._topics.ask} and read {self._topics.held}? (A broker's ACL refuses in silence.)"
-        )
-        logger.warning("no answer", why=text)
-        self._problems.set("uplink.silence", text, severity="alarm")
-        async with self._store.write() as tx:
-            await tx.emit(kind="no-answer", subject=self._topics.edge, severity="alarm", body={"why": text})
-
-    def _hear_silence_end(self) -> None:
-        self._silent_since_s = None
-        if self._silence_told:
-            self._silence_told = False
-            self._problems.clear("uplink.silence")
-            logger.info("the sink answers again")
+        await self.silence.look(self._outbox.waiting)
 
 
 async def fix_offsets(store: Store, clock: Clock, true_ms: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edge.clock import Clock, iso_utc
 from edge.image import Image, Reading
+from edge.uplink.echo import Echoes
 from sync.link import Session
 from sync.messages import Topics
 
@@ -32,16 +33,19 @@ class LiveValues:
         for name in series:
             self._changed.pop(name, None)
 
-    async def run(self, session: Session) -> None:
-        """Publish for as long as the session lives."""
+    async def run(self, session: Session, echoes: Echoes) -> None:
+        """Publish for as long as the session lives, and see whether it comes back."""
         self._changed.update(self._image.snapshot())
         while True:
+            await echoes.look(session)
             for series in sorted(self._gone):
                 await session.publish(self._topics.state(series), b"", qos=0, retain=True)
+                echoes.gone(series)
             self._gone.clear()
             changed, self._changed = self._changed, {}
             for series, reading in changed.items():
                 await session.publish(self._topics.state(series), state_payload(reading), qos=0, retain=True)
+                echoes.sent(series)
             await self._clock.sleep(self._interval_s)
 
 

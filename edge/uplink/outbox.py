@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from edge.store.database import Store, Tx
-from edge.store.log import STREAM_TABLES, Log
+from edge.store.log import ROWS_WITH_TIME, STREAM_TABLES, Log
 from sync import messages
 from sync.messages import Ask, AskLog, Batch, Held, Hole, LogClock, ReadingRows, SeriesRef
 from sync.planner import LogSpan
@@ -27,19 +27,44 @@ SAVE_INTERVAL_S: Final = 60.0
 SETTLED_SPANS_MAX: Final = 4096
 """Fragments that are saved; beyond it the newest are left out and will be asked about again."""
 
+DAYS_A_READ: Final = 30
+DAYS_BYTES: Final = 96 * 1024
+"""Values of a batch of channel-days, as text: with so much it ends, however many rows it might have.  It deflates to
+a quarter; encoding it holds the interpreter for about 2 ms at most."""
+VALUES_AT: Final = 1 + messages.RECORD_COLUMNS[messages.CHANNEL_DAYS].index("values")
+NOT_GIVEN_UP: Final = (
+    "AND NOT EXISTS (SELECT 1 FROM hole h WHERE h.stream = '{}' AND s.seq BETWEEN h.first AND h.last)"
+)
 RECORD_SELECT: Final = {
     messages.EVENTS: "SELECT seq, ts, kind, subject, severity, body FROM event WHERE seq BETWEEN ? AND ? ORDER BY seq",
     messages.META: "SELECT seq, ts, kind, id, body FROM meta WHERE seq BETWEEN ? AND ? ORDER BY seq",
     messages.SUMMARIES: (
         "SELECT m.seq, m.source, m.first, m.last, m.n, s.name, s.unit, m.ts, m.span_s, m.good,"
         " iif(m.span_s, m.min, m.last_value), iif(m.span_s, m.mean, m.last_value), iif(m.span_s, m.max, m.last_value),"
-        " m.last_value, m.quality, m.reason, c.hash FROM summary m JOIN series s ON s.id = m.series"
-        " LEFT JOIN calibration c ON c.id = m.calibration WHERE m.seq BETWEEN ? AND ? ORDER BY m.seq"
+        " m.last_value, m.quality, m.reason, c.hash, coalesce(m.interval_s, 0)"
+        " FROM summary m JOIN series s ON s.id = m.series LEFT JOIN calibration c ON c.id = m.calibration"
+        " WHERE m.seq BETWEEN ? AND ? ORDER BY m.seq"
+    ),
+    messages.CHANNEL_DAYS: (
+        "SELECT s.seq, c.nmi, c.suffix, printf('%04d-%02d-%02d', d.date / 10000, d.date / 100 % 100, d.date % 100),"
+        ' d.hash, d.unit, d.interval_min, d."values", d.quality, d.method, d.reason, d.updated, d.loaded, d.header,'
+        " d.line FROM channel_day s JOIN day d ON d.id = s.day JOIN channel c ON c.id = d.channel"
+        f" WHERE s.seq BETWEEN ? AND ? {NOT_GIVEN_UP.format(messages.CHANNEL_DAYS)} ORDER BY s.seq LIMIT {DAYS_A_READ}"
+    ),
+    messages.REGISTER_READS: (
+        "SELECT s.seq, r.nmi, r.suffix, r.register, r.serial, r.direction, r.from_at, r.to_at, r.previous_read,"
+        " r.current_read, r.quantity, r.unit, r.quality, r.body, r.hash, r.updated, r.loaded, r.header, r.line"
+        " FROM register_read s JOIN read r ON r.id = s.read"
+        f" WHERE s.seq BETWEEN ? AND ? {NOT_GIVEN_UP.format(messages.REGISTER_READS)} ORDER BY s.seq"
     ),
 }
+STAGED: Final = {messages.CHANNEL_DAYS: "day", messages.REGISTER_READS: "read"}
+"""Streams whose rows only name one of another table, that people look at too: what cannot be sent stays there."""
+READINGS_A_READ: Final = 1000
+"""So many are made into columns before the loop goes on: 1-2 ms of a fast processor."""
 READING_SELECT: Final = (
     "SELECT seq, series, ts, value, quality, reason, span_s, calibration FROM reading"
-    " WHERE seq BETWEEN ? AND ? ORDER BY seq"
+    f" WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT {READINGS_A_READ}"
 )
 HOLE_SELECT: Final = (
     "SELECT first, last, reason, n, ts_min, ts_max FROM hole WHERE stream = :stream AND first <= :last"
@@ -150,7 +175,7 @@ class Outbox:
     async def positions_between(self, stream: str, from_ms: int, to_ms: int) -> Ranges:
         """Positions whose row is still here and has a corrected time of `from_ms` or later, before `to_ms`."""
         found = EMPTY
-        table = STREAM_TABLES[stream]
+        table = ROWS_WITH_TIME[stream]
         async with self._store.read() as connection:
             for span in self.spans(stream):
                 log = self._log(span.log)
@@ -187,12 +212,17 @@ class Outbox:
         return ask_pages(current.id, told)
 
     async def fetch(self, stream: str, span: LogSpan, range_: Range) -> tuple[Batch, Ranges]:
-        """The batch for a range of a log, and positions that hold neither row nor hole (there should be none)."""
+        """The batch for a range of a log, and positions that hold neither row nor hole (there should be none).
+
+        It may end before the range does, where its rows are large.
+        """
         first, last = range_
         async with self._store.read() as connection:
             rows: ReadingRows | Sequence[messages.Record]
             if stream == messages.READINGS:
                 found, rows = await self._readings(connection, first, last)
+            elif stream == messages.CHANNEL_DAYS:
+                found, rows, last = await self._days(connection, first, last)
             else:
                 raw = (await connection.exec_driver_sql(RECORD_SELECT[stream], (first, last))).fetchall()
                 found, rows = [row[0] for row in raw], [tuple(row[1:]) for row in raw]
@@ -214,6 +244,26 @@ class Outbox:
         )  # fmt: skip
         return batch, unexplained
 
+    async def _days(
+        self, connection: AsyncConnection, first: int, last: int
+    ) -> tuple[list[int], list[messages.Record], int]:
+        """Positions and rows of channel-days, and where the batch ends."""
+        found: list[int] = []
+        rows: list[messages.Record] = []
+        size, at = 0, first
+        while at <= last:
+            select = RECORD_SELECT[messages.CHANNEL_DAYS]
+            raw = (await connection.exec_driver_sql(select, (at, last))).fetchall()
+            found += [row[0] for row in raw]
+            rows += [tuple(row[1:]) for row in raw]
+            size += sum(len(row[VALUES_AT]) for row in raw)
+            if len(raw) < DAYS_A_READ:
+                break
+            if size >= DAYS_BYTES:
+                return found, rows, found[-1]
+            at = found[-1] + 1
+        return found, rows, last
+
     def _sources(self, rows: ReadingRows | Sequence[messages.Record]) -> dict[int, LogClock]:
         """The clocks of the logs that summaries come from."""
         assert not isinstance(rows, ReadingRows)
@@ -223,23 +273,35 @@ class Outbox:
     async def _readings(
         self, connection: AsyncConnection, first: int, last: int
     ) -> tuple[list[int], ReadingRows]:
-        raw = (await connection.exec_driver_sql(READING_SELECT, (first, last))).fetchall()
-        if not raw:
-            return [], ReadingRows(refs=(), ref=(), ts_ms=(), value=())
-        seq, series, ts_ms, value, quality, reason, span_s, calibration = zip(*raw, strict=True)
+        """A part at a time, and between two of them the loop goes on: control ticks there, too."""
+        found: list[int] = []
+        ref: list[int] = []
+        ts_ms: list[int] = []
+        value: list[float | None] = []
+        odd: dict[int, tuple[int, str, int]] = {}
         index: dict[tuple[int, int | None], int] = {}
-        ref = [index.setdefault(key, len(index)) for key in zip(series, calibration, strict=True)]
+        at, raw = first, None
+        while raw is None or len(raw) == READINGS_A_READ:
+            raw = (await connection.exec_driver_sql(READING_SELECT, (at, last))).fetchall()
+            if not raw:
+                break
+            seqs, series, times, values, quality, reason, span_s, calibration = zip(*raw, strict=True)
+            odd |= {
+                len(found) + i: (quality[i], reason[i] or "", span_s[i] or 0)
+                for i in range(len(raw))
+                if quality[i] or reason[i] or span_s[i]
+            }
+            ref += [index.setdefault(key, len(index)) for key in zip(series, calibration, strict=True)]
+            found += seqs
+            ts_ms += times
+            value += values
+            at = found[-1] + 1
         if any(key not in self._series for key, _ in index) or any(
             key not in self._calibrations for _, key in index if key
         ):
             await self._learn_names(connection)
-        odd = {
-            at: (quality[at], reason[at] or "", span_s[at] or 0)
-            for at in range(len(raw))
-            if quality[at] or reason[at] or span_s[at]
-        }
         refs = [self._ref(series_id, calibration_id) for series_id, calibration_id in index]
-        return list(seq), ReadingRows(refs=refs, ref=ref, ts_ms=ts_ms, value=value, odd=odd)
+        return found, ReadingRows(refs=refs, ref=ref, ts_ms=ts_ms, value=value, odd=odd)
 
     def _ref(self, series_id: int, calibration_id: int | None) -> SeriesRef:
         name, unit, decimals = self._series[series_id]
@@ -293,10 +355,12 @@ class Outbox:
         *,
         ts_min_ms: int | None = None,
         ts_max_ms: int | None = None,
+        upstream: bool = False,
     ) -> None:
         """Write holes for positions whose rows will never be sent; known here once that is committed.
 
         ts_min_ms, ts_max_ms  times of the rows, as their log wrote them
+        upstream              they were sent, and stay settled: the hole only says that they are not here any more
         """
         for first, last in positions:
             for begin, end in self._cut_at_logs(stream, first, last):
@@ -308,7 +372,8 @@ class Outbox:
 
         def change() -> None:
             self._holes[stream] = self._holes[stream] | positions
-            self._settled[stream] = self._settled[stream] - positions
+            if not upstream:
+                self._settled[stream] = self._settled[stream] - positions
 
         tx.on_commit(change)
 
@@ -351,19 +416,22 @@ class Outbox:
             )  # fmt: skip
 
     async def set_aside(self, tx: Tx, stream: str, seq: int, reason: str) -> None:
-        """Move a row that cannot be sent out of its stream, for a person to look at, and leave a hole."""
-        table = STREAM_TABLES[stream]
-        row = (
-            (await tx.execute(f"SELECT * FROM {table} WHERE seq = :seq", {"seq": seq}))
-            .mappings()
-            .one_or_none()
-        )
+        """Move a row that cannot be sent out of its stream, for a person to look at, and leave a hole.
+
+        What a meter file says stays, with the hole: else it would be gone for those who look here, too.
+        """
+        table, staged = STREAM_TABLES[stream], STAGED.get(stream)
+        select = f"SELECT * FROM {table} WHERE seq = :seq"
+        if staged:
+            select = f"SELECT t.* FROM {table} s JOIN {staged} t ON t.id = s.{staged} WHERE s.seq = :seq"
+        row = (await tx.execute(select, {"seq": seq})).mappings().one_or_none()
         body = json.dumps(dict(row) if row else {}, default=str)
         await tx.execute(
             "INSERT OR REPLACE INTO set_aside VALUES (:stream, :seq, :reason, :body)",
             {"stream": stream, "seq": seq, "reason": reason, "body": body},
         )
-        await tx.execute(f"DELETE FROM {table} WHERE seq = :seq", {"seq": seq})
+        if not staged:
+            await tx.execute(f"DELETE FROM {table} WHERE seq = :seq", {"seq": seq})
         await self.give_up(tx, stream, Ranges(((seq, seq),)), reason)
 
     # ---------------------------------------------------------------------------------------- binding

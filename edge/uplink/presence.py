@@ -11,15 +11,15 @@ import structlog
 from edge.clock import Clock
 from edge.store.database import Store
 from edge.supervisor import Problems
-from sync.link import Message, Session
+from sync.link import Message, Patience, Session
 from sync.messages import Topics
 
 BIRTH_BACK_S: Final = 10.0
 """Our own birth comes back to us; without it the broker refuses the topic, and nobody sees that this site lives."""
-CLONE_WITHIN_S: Final = 60.0
 CLONES_ALARM: Final = 2
 CLONE_WAIT_S: Final = (60.0, 600.0)
 CLONE_FORGOTTEN_S: Final = 3600.0
+"""Far longer than the wait: each has to learn of the other from its visits."""
 
 logger = structlog.get_logger("uplink")
 
@@ -85,6 +85,8 @@ class Presence:
         if self._links > 1 and said.get("instance") != self._instance:
             await self._see_clone()
             return
+        if self._links > 1:
+            self._clones = 0  # nobody came between
         if said.get("status") == "offline":
             self._problems.clear("uplink.will")
             return
@@ -115,9 +117,9 @@ class Presence:
 
     async def _see_clone(self) -> None:
         now_s = self._clock.monotonic_s()
-        self._clones = self._clones + 1 if now_s - self._clone_s < CLONE_WITHIN_S else 1
+        self._clones = self._clones + 1 if now_s - self._clone_s < CLONE_FORGOTTEN_S else 1
         self._clone_s = now_s
-        if self._clones < CLONES_ALARM:
+        if not self.shared:
             return
         text = f"another daemon delivers as {self._topics.edge!r}; give each site a [site] name of its own"
         new = self._problems.get("uplink.clone") is None
@@ -126,14 +128,33 @@ class Presence:
             logger.warning("another daemon uses this site's name", edge=self._topics.edge)
             await self._emit("clone", "alarm", {"why": text})
 
+    @property
+    def shared(self) -> bool:
+        """Whether another daemon takes this link in turn."""
+        return self._clones >= CLONES_ALARM
+
     def clone_pause_s(self) -> float | None:
-        """How long to leave the link to the other one, at random; None where there is no other."""
-        if self._clones < CLONES_ALARM:
+        """How long to leave the link to the other one, at random; None where there is no other.
+
+        After every visit of the other's: who came back at once would leave it no time to deliver anything.
+        """
+        if not self.shared:
             return None
-        self._clones = 0
         low, high = CLONE_WAIT_S
         return low + secrets.randbelow(round(high - low))
 
     async def _emit(self, kind: str, severity: str, body: dict[str, Any]) -> None:
         async with self._store.write() as tx:
             await tx.emit(kind=kind, subject=self._topics.edge, severity=severity, body=body)
+
+
+class Turns(Patience):
+    """Pauses between links: while a clone is about, long enough that each has its turn."""
+
+    def __init__(self, presence: Presence, *, spread_s: float) -> None:
+        super().__init__(spread_s=spread_s)
+        self._presence = presence
+
+    def next_s(self) -> float:
+        clone_s = self._presence.clone_pause_s()
+        return super().next_s() if clone_s is None else clone_s

@@ -17,12 +17,13 @@ from edge.store.database import Store
 from edge.supervisor import Problems
 from edge.uplink.answers import Answers
 from edge.uplink.config import UplinkConfig
+from edge.uplink.echo import Echoes
 from edge.uplink.live import LiveValues
 from edge.uplink.outbox import Outbox
-from edge.uplink.presence import Presence
+from edge.uplink.presence import Presence, Turns
 from edge.uplink.sender import Counters, Sender
 from sync import wire
-from sync.link import LinkConfig, LinkDown, Message, Patience, Session, keep_connected
+from sync.link import LinkConfig, LinkDown, Message, Session, keep_connected
 from sync.messages import Topics, WireError
 from sync.ranges import Ranges
 from sync.window import SendWindow
@@ -65,6 +66,7 @@ class Publisher:
         self._presence = Presence(
             topics=self.topics, version=version, store=store, clock=clock, problems=problems
         )
+        self._echoes = Echoes(topics=self.topics, store=store, clock=clock, problems=problems)
         self._config = config
         self._store = store
         self._outbox = outbox
@@ -87,16 +89,16 @@ class Publisher:
             cert_file=config.cert_file, key_file=config.key_file, keepalive_s=config.keepalive_s,
             will=(self.topics.status, self._presence.payload("offline")),
         )  # fmt: skip
-        patience = Patience(spread_s=config.reconnect_spread_s)
+        patience = Turns(self._presence, spread_s=config.reconnect_spread_s)
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch_commits)
             await keep_connected(
-                link, self._talk, sleep=self._pause, down=self.disconnected, patience=patience
+                link, self._talk, sleep=self._clock.sleep, down=self.disconnected, patience=patience
             )
 
-    async def bind(self, ledger: str, who: str) -> None:
+    async def bind(self, ledger: str, who: str, why: str = "") -> None:
         """Confirm the ledger and ask it at once what it holds.  Raises ValueError."""
-        await self.answers.bind(ledger, who)
+        await self.answers.bind(ledger, who, why)
         self.ask()
 
     def ask(self) -> None:
@@ -123,19 +125,15 @@ class Publisher:
             await self._store.wait_committed()
             self.wake()
 
-    async def _pause(self, seconds: float) -> None:
-        clone_s = self._presence.clone_pause_s()
-        if clone_s is not None:
-            seconds = clone_s
-            self.why = f"another daemon delivers in this site's name; trying again in {seconds:.0f} s"
-        await self._clock.sleep(seconds)
-
     def disconnected(self, why: str, pause_s: float) -> None:
         """The link broke; the next attempt comes in so many seconds."""
+        if self._presence.shared:
+            why = f"another daemon delivers in this site's name; trying again in {pause_s:.0f} s"
         self.link, self.why = "connecting", why
         self.window.disconnected()
-        self.answers.link_down()
+        self.answers.silence.link_down()
         self._presence.link_down()
+        self._echoes.link_down()
         self._problems.set("uplink.link", f"delivery waits: {why}", severity="warning")
         (logger.debug if self._down_told else logger.warning)("link down", why=why, retry_s=round(pause_s, 1))
         self._down_told = True
@@ -146,7 +144,7 @@ class Publisher:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._receive, session)
-                group.start_soon(self._live.run, session)
+                group.start_soon(self._live.run, session, self._echoes)
                 await self._send(session)
         except anyio.get_cancelled_exc_class():
             # An orderly end sends no will: say it.
@@ -188,6 +186,8 @@ class Publisher:
         """Take in one message."""
         if message.topic == self.topics.status:
             await self._presence.hear(session, message)
+        elif message.topic.startswith(self.topics.state("")):
+            self._echoes.hear(message)
         elif message.topic == self.topics.held and not message.retained:
             try:
                 held = wire.decode_held(message.payload)

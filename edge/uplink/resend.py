@@ -13,12 +13,12 @@ import anyio
 
 from edge.clock import Clock, iso_utc
 from edge.store.database import Store
-from edge.store.log import STREAM_TABLES
+from edge.store.log import ROWS_WITH_TIME
 from edge.uplink.outbox import Outbox
-from sync.messages import DOWNSAMPLED, EVENTS, READINGS, SUMMARIES
+from sync.messages import CHANNEL_DAYS, DOWNSAMPLED, EVENTS, READINGS, REGISTER_READS, SUMMARIES
 from sync.ranges import EMPTY, Ranges
 
-RESENDABLE: Final = (READINGS, SUMMARIES, EVENTS)
+RESENDABLE: Final = (READINGS, SUMMARIES, EVENTS, CHANNEL_DAYS, REGISTER_READS)
 """Meta is not: every new log carries all of it anyway."""
 WAIT_S_MAX: Final = 100.0
 LOOK_S: Final = 0.1
@@ -82,7 +82,7 @@ async def until_settled(clock: Clock, outbox: Outbox, parts: list[Part], timeout
 
 async def _oldest_ms(store: Store, outbox: Outbox, stream: str) -> int | None:
     async with store.read() as connection:
-        query = f"SELECT seq, ts FROM {STREAM_TABLES[stream]} ORDER BY seq LIMIT 1"
+        query = f"SELECT seq, ts FROM {ROWS_WITH_TIME[stream]} ORDER BY seq LIMIT 1"
         row = (await connection.exec_driver_sql(query)).first()
     return None if row is None else row.ts + offset_ms(store, outbox, stream, row.seq)
 

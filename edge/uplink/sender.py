@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import anyio
@@ -19,14 +19,16 @@ from edge.uplink.lanes import Choice, Lanes
 from edge.uplink.outbox import Outbox
 from sync import wire
 from sync.link import Session
-from sync.messages import Topics, WireError
-from sync.planner import Lane
+from sync.messages import CHANNEL_DAYS, Batch, Topics, WireError
+from sync.planner import Lane, size_of
 from sync.ranges import EMPTY, Range, Ranges
 from sync.settlement import UNEXPLAINED
 from sync.window import Flight, SendWindow
 
 ENCODE_INLINE_ROWS_MAX: Final = 500
 """Smaller batches are encoded on the loop; a thread's detour costs more."""
+ENCODE_INLINE_DAYS_MAX: Final = 4
+"""The same of channel-days, of up to 288 values each."""
 BATCHES_A_TURN: Final = 8
 """After so many, answers, timeouts and the ask come first."""
 ASK_JITTER: Final = 0.1
@@ -125,12 +127,16 @@ class Sender:
                 pass  # the first ask of a run begins a log, as the first commit does
         for ask in self._outbox.asks():
             session.send(self._topics.ask, wire.encode_ask(ask))
-        self._answers.expect()
+        self._answers.silence.expect()
 
     async def _send(self, session: Session, choice: Choice) -> None:
         self._reading = (choice.stream, choice.range)
         try:
-            payload, rows = await self._encoded(choice)
+            batch = await self._fetched(choice)
+            if batch.last < choice.range[1]:
+                rows = size_of(batch.first, batch.last, self._outbox.holes(batch.stream))
+                choice = replace(choice, range=(batch.first, batch.last), rows=rows)
+            payload = await self._encoded(batch)
         except WireError as error:
             await self._halve_or_set_aside(choice, str(error))
             return
@@ -148,17 +154,22 @@ class Sender:
         session.send(self._topics.batch(choice.stream), payload)
         self._counters.batches += 1
         self._counters.bytes += size
-        self._counters.rows += rows
-        self._answers.expect()
+        self._counters.rows += len(batch.rows)
+        self._answers.silence.expect(choice.stream)
 
-    async def _encoded(self, choice: Choice) -> tuple[bytes, int]:
-        """The payload of a batch, and its rows.  Raises WireError."""
+    async def _fetched(self, choice: Choice) -> Batch:
+        """The rows of a choice, or as many of them as one batch may have."""
         batch, unexplained = await self._outbox.fetch(choice.stream, choice.span, choice.range)
         if unexplained:
             await self._tell_unexplained(choice.stream, unexplained)
-        if len(batch.rows) > ENCODE_INLINE_ROWS_MAX:
-            return await anyio.to_thread.run_sync(wire.encode_batch, batch), len(batch.rows)
-        return wire.encode_batch(batch), len(batch.rows)
+        return batch
+
+    async def _encoded(self, batch: Batch) -> bytes:
+        """The payload of a batch.  Raises WireError."""
+        inline = ENCODE_INLINE_DAYS_MAX if batch.stream == CHANNEL_DAYS else ENCODE_INLINE_ROWS_MAX
+        if len(batch.rows) > inline:
+            return await anyio.to_thread.run_sync(wire.encode_batch, batch)
+        return wire.encode_batch(batch)
 
     # ------------------------------------------------------------------------------ what cannot be sent
 
@@ -191,8 +202,8 @@ class Sender:
 
     async def _tell_oversize(self) -> None:
         """The broker drops what is larger than it wants, and says nothing of it."""
-        sizes = self._window.sizes
-        if not sizes.limited:
+        sizes = self._window.limited
+        if sizes is None:
             self._problems.clear("uplink.oversize")
             return
         text = (

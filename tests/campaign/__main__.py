@@ -1,4 +1,7 @@
-"""`python -m tests.campaign`: play faults, judge, and say what was found.  Exit 0: nothing; 1: findings; 3: no end."""
+"""`python -m tests.campaign`: play faults, judge, and say what was found.
+
+Exit 0: all faults were played and nothing was found; 1: findings, or not all faults were played; 3: no end.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Final, NoReturn
 
+from tests.campaign.disk import isolate
 from tests.campaign.kinds import FAULTS
 from tests.campaign.play import Outcome, Plan, Player
 from tests.campaign.program import BUGS
@@ -39,6 +43,7 @@ def say(line: str) -> None:
 
 def main() -> int:
     arguments = _arguments()
+    isolate("tests.campaign", sys.argv[1:])
     seed = arguments.seed
     print(
         f"campaign: --seed {seed} --faults {arguments.faults} --minutes {arguments.minutes:g}"
@@ -67,6 +72,8 @@ def _played(folder: Path, plan: Plan, bug: str, length_s: float) -> Outcome:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with running(folder, plan.seed, bug=bug) as site:
         sites.append(site)
+        mounted = all(edge.disk.lasting for edge in site.edges)
+        say(f"disks: {'file systems of their own' if mounted else 'limits on files; mounting takes root'}")
         player = Player(site, plan, say)
         try:
             player.play()
@@ -107,11 +114,25 @@ def _tell(outcome: Outcome, folder: Path, arguments: argparse.Namespace) -> int:
         print(f"campaign: everything is kept in {folder}; again: --seed {arguments.seed}", flush=True)
     else:
         shutil.rmtree(folder, ignore_errors=True)
-    print(
-        f"campaign: {'FAILED' if outcome.findings else 'clean'} in {time.monotonic() - _started_s:.0f} s",
-        flush=True,
-    )
-    return 1 if outcome.findings else 0
+    code, words = verdict(outcome, arguments.faults)
+    records = sum(outcome.judged.values())
+    print(f"campaign: {words}; {records:,} records, {time.monotonic() - _started_s:.0f} s", flush=True)
+    return code
+
+
+def verdict(outcome: Outcome, faults: int) -> tuple[int, str]:
+    """The exit code, and why: clean is only a campaign that played all its faults."""
+    played = outcome.played.total()
+    if outcome.findings:
+        return 1, f"FAILED, {len(outcome.findings)} findings in {played} of {faults} faults"
+    if outcome.time_is_up:
+        return (
+            1,
+            f"time is up after {played} of {faults} faults; nothing lost in those; give it more --minutes",
+        )
+    if played < faults:
+        return 1, f"only {played} of {faults} faults could be played; nothing lost in those"
+    return 0, f"clean, {faults} faults"
 
 
 def roomy(folder: Path) -> Path | None:
@@ -135,7 +156,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", type=lambda text: text.split(","), default=[], help="kinds, with commas between them"
     )
-    parser.add_argument("--plant", choices=sorted(BUGS), default="", help="a bug that has to be found")
+    parser.add_argument(
+        "--plant", choices=sorted(BUGS), default="", help="a bug, to see it found (program.py)"
+    )
     folder = roomy(MEMORY) or Path(tempfile.gettempdir())
     parser.add_argument(
         "--folder", type=Path, default=folder, help="where everything is put (in memory where there is room)"

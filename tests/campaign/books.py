@@ -21,7 +21,10 @@ Position = tuple[str, int, int]
 """Stream, log, seq."""
 Row = tuple[Any, ...]
 
-TABLES: Final = {"readings": "reading", "summaries": "summary", "events": "event", "meta": "meta"}
+TABLES: Final = {
+    "readings": "reading", "summaries": "summary", "events": "event", "meta": "meta", "channel_days": "channel_day",
+    "register_reads": "register_read",
+}  # fmt: skip
 SELECTS: Final = {
     "readings": "SELECT r.seq, s.name, s.unit, r.ts, r.value, r.quality, coalesce(r.reason, ''), coalesce(r.span_s, 0)"
     " FROM reading r JOIN series s ON s.id = r.series WHERE r.seq > ? ORDER BY r.seq",
@@ -31,7 +34,15 @@ SELECTS: Final = {
     " FROM summary r JOIN series s ON s.id = r.series WHERE r.seq > ? ORDER BY r.seq",
     "events": "SELECT seq, ts, kind, subject, severity, body FROM event WHERE seq > ? ORDER BY seq",
     "meta": "SELECT seq, ts, kind, id, body FROM meta WHERE seq > ? ORDER BY seq",
+    "channel_days": 'SELECT s.seq, c.nmi, c.suffix, d.date, d.hash, d.unit, d.interval_min, d."values", d.quality,'
+    " d.method, d.reason, d.updated, d.loaded, d.header, d.line"
+    " FROM channel_day s JOIN day d ON d.id = s.day JOIN channel c ON c.id = d.channel WHERE s.seq > ? ORDER BY s.seq",
+    "register_reads": "SELECT s.seq, r.nmi, r.suffix, r.register, r.to_at, r.hash, r.serial, r.direction, r.from_at,"
+    " r.previous_read, r.current_read, r.quantity, r.unit, r.quality, r.body, r.updated, r.loaded, r.header, r.line"
+    " FROM register_read s JOIN read r ON r.id = s.read WHERE s.seq > ? ORDER BY s.seq",
 }
+FACTS: Final = {"channel_days": 4, "register_reads": 5}
+"""Streams whose rows upstream are keyed by what they say, not by their position, and by how many of their columns."""
 
 
 class Spans:
@@ -91,7 +102,8 @@ class Books:
         if not database.exists():
             return
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=20)) as file:
-            if not file.execute("SELECT 1 FROM sqlite_master WHERE name = 'log_stream'").fetchone():
+            there = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not there.issuperset(("log_stream", *TABLES.values())):
                 return
             file.execute("BEGIN")  # one state of the file for all its tables
             card.logs = dict(file.execute("SELECT id, offset_ms FROM log"))

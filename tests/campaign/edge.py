@@ -15,6 +15,7 @@ from typing import Final
 from tests.badlink import BadLink
 from tests.bentclock import bend
 from tests.campaign.books import Books, Card
+from tests.campaign.disk import Disk, flush
 from tests.services import Child
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -29,6 +30,7 @@ class Program:
     def __init__(self, name: str, folder: Path, argv: list[str]) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
+        self.log.touch()
         fifo = folder / f"{name}.out"
         os.mkfifo(fifo)
         self._reading = os.open(fifo, os.O_RDWR)  # never at its end, whoever comes and goes
@@ -97,6 +99,7 @@ class Edge:
     name: str
     folder: Path
     program: Program
+    disk: Disk
     link: BadLink
     books: Books
     card: Card = field(default_factory=Card)
@@ -108,6 +111,11 @@ class Edge:
     @property
     def database(self) -> Path:
         return self.folder / "tidewatt.db"
+
+    @property
+    def inbox(self) -> Path:
+        """Where its meter files are dropped."""
+        return self.folder / "inbox"
 
     @property
     def clock(self) -> Path:
@@ -140,8 +148,10 @@ class Edge:
             return 0, 0
 
     def look(self) -> None:
+        """On a disk that takes no writes nothing is committed, and SQLite cannot always read it either."""
         with self.lock:
-            self.books.look(self.database, self.card)
+            if not self.disk.failed:
+                self.books.look(self.database, self.card)
 
     def card_now(self) -> Card:
         """What stands on the card at this moment."""
@@ -171,10 +181,12 @@ class Edge:
 
 
 def copy_files(source: Path, target: Path) -> None:
-    """The databases with their journals; what stood there is gone."""
+    """The databases with their journals, durably; what stood there is gone."""
     target.mkdir(exist_ok=True)
     for old in (*target.glob("tidewatt.db*"), *target.glob("control.db*")):
         old.unlink()
     for name in COPIED:
         if (source / name).exists():
             shutil.copy2(source / name, target / name)
+            flush(target / name)
+    flush(target)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import random
-import resource
 import time
-from contextlib import suppress
 from typing import Final
 
 from tests.badlink import Weather
 from tests.campaign.edge import Edge
 from tests.campaign.faults import Broken, fault
-from tests.campaign.on_edges import down, up
+from tests.campaign.on_edges import down, up, wait_until_it_works
 from tests.campaign.site import Site
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 86_400_000
 STEPS_MS: Final = (-HOUR_MS, -30_000, 30_000, HOUR_MS)
 SQUEEZED_S: Final = 2.0
+ENDURED_S: Final = (0.5, 3.0)
 ROW_BYTES: Final = 30
 """What a reading takes in the file, about."""
 
@@ -48,15 +47,37 @@ def boot_without_time(site: Site, edge: Edge, rng: random.Random) -> Broken:
 
 @fault("edge")
 def fill_the_disk(site: Site, edge: Edge, rng: random.Random) -> Broken:
-    """No file of the daemon grows any more."""
-    sizes = [path.stat().st_size for path in edge.folder.glob("*.db*")]
-    return _limited(edge, max(sizes, default=0), "the disk of {} is full")
+    """Somebody else's file took all there was."""
+    wait_until_it_works(edge)
+    edge.disk.fill()
+    return Broken(what=f"the disk of {edge.name} is full" + _endured(site, edge, rng), mend=edge.disk.clear)
 
 
 @fault("edge")
 def refuse_writes(site: Site, edge: Edge, rng: random.Random) -> Broken:
-    """Every write to a file fails, as on a card that has turned itself read-only."""
-    return _limited(edge, 0, "the disk of {} is read-only")
+    """A card that has turned read-only: of a mounted one only a boot makes a whole one again."""
+    wait_until_it_works(edge)
+    edge.disk.fail()
+
+    def mend() -> None:
+        if edge.disk.lasting:
+            down(site, edge)
+        with edge.lock:
+            edge.disk.renew()
+        edge.look()
+        up(site, edge)
+
+    return Broken(what=f"the disk of {edge.name} is read-only" + _endured(site, edge, rng), mend=mend)
+
+
+def _endured(site: Site, edge: Edge, rng: random.Random) -> str:
+    """Long enough for the daemon to notice; half the time it has to start on such a disk."""
+    starts, endured_s = rng.random() < 0.5, rng.uniform(*ENDURED_S)
+    if starts and edge.disk.lasting:
+        down(site, edge)
+        up(site, edge)
+    time.sleep(endured_s)
+    return ", and it starts anew" if starts and edge.disk.lasting else ""
 
 
 @fault("edge")
@@ -77,16 +98,3 @@ def run_out_of_room(site: Site, edge: Edge, rng: random.Random) -> Broken:
         link.weather = Weather()
 
     return Broken(what=what, mend=mend)
-
-
-def _limited(edge: Edge, size: int, what: str) -> Broken:
-    pid = edge.program.child.pid
-    with suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    def mend() -> None:
-        with suppress(ProcessLookupError):
-            unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
-
-    return Broken(what=what.format(edge.name), mend=mend)

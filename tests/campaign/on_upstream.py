@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,12 +16,14 @@ import psycopg
 
 from tests.campaign.edge import Program
 from tests.campaign.faults import Broken, fault, nothing
-from tests.campaign.on_edges import frozen
-from tests.campaign.site import Sink, Site, copy_tree
+from tests.campaign.on_edges import SOON_S, frozen
+from tests.campaign.site import Sink, Site, copy_tree, until
 from tests.services import Postgres
 
 BACKUPS: Final = 0.3
-"""So often a stop of Postgres is used for another backup; the first one is of the empty database."""
+"""So often a stop of Postgres is used for another backup."""
+OLD_S: Final = 1.5
+"""So long an old sink is heard at least."""
 
 
 @fault("sink")
@@ -56,6 +59,27 @@ def freeze_sink(site: Site, sink: Sink, rng: random.Random) -> Broken:
     return frozen(sink.program)
 
 
+@fault("sinks")
+def bring_an_older_sink(site: Site, sinks: Sequence[Sink], rng: random.Random) -> Broken:
+    """Daemons are newer than a sink that reads them: it joins the others, or is left alone."""
+    alone, old = rng.random() < 0.5, site.old
+    assert old is not None
+    said = old.log.stat().st_size
+    old.start()
+    until(lambda: old.log.stat().st_size > said, time.monotonic() + SOON_S)
+    stopped = stop_sinks(site, sinks, rng) if alone else None
+    time.sleep(OLD_S)
+
+    def mend() -> None:
+        old.stop()
+        if stopped is not None:
+            stopped.mend()
+
+    return Broken(
+        what=f"a sink of the version before {'is the only one' if alone else 'joins in'}", mend=mend
+    )
+
+
 @fault("foreign")
 def start_a_foreign_sink(site: Site, foreign: Program, rng: random.Random) -> Broken:
     foreign.start()
@@ -70,7 +94,7 @@ def restart_postgres(site: Site, postgres: Postgres, rng: random.Random) -> Brok
     with_backup = rng.random() < BACKUPS
     postgres.stop()
     if with_backup:
-        site.keep_yesterday()
+        site.keep_backup(site.backups[-1])
     return Broken(what="stop of Postgres" + (" and a backup" if with_backup else ""), mend=postgres.start)
 
 
@@ -113,12 +137,13 @@ def lock_the_ledger(site: Site, postgres: Postgres, rng: random.Random) -> Broke
 
 @fault("postgres")
 def put_upstream_back(site: Site, postgres: Postgres, rng: random.Random) -> Broken:
-    """To yesterday: all that was stored since is gone, and the edges have to notice."""
+    """To yesterday, or to the beginning: all that was stored since is gone, and the edges have to notice."""
+    backup = rng.choice(site.backups)
     postgres.stop()
     data = (postgres.folder / "data").resolve()
     shutil.rmtree(data)
-    copy_tree(site.yesterday, data)
-    return Broken(what="Postgres is put back to its backup", mend=postgres.start)
+    copy_tree(backup, data)
+    return Broken(what=f"Postgres is put back to its backup of {backup.name}", mend=postgres.start)
 
 
 def _set(site: Site, statement: str) -> None:

@@ -24,12 +24,16 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tests.badlink import BadLink
 from tests.campaign.books import Books
+from tests.campaign.disk import disk_for
 from tests.campaign.edge import REPOSITORY, Edge, Program
-from tests.campaign.program import command
+from tests.campaign.program import OLDER, command
 from tests.services import Mosquitto, Postgres
 
 EDGES: Final = ("site-a", "site-b")
 SINKS: Final = 3
+GROUP: Final = "campaign"
+ROWS_MAX: Final = 200
+"""In a batch of readings, unless a fault has it otherwise."""
 LOOK_S: Final = 0.2
 
 EDGE_CONFIG: Final = """
@@ -52,6 +56,8 @@ batch_rows_max = {rows_max}
 ask_interval_s = 10
 clock_wait_s = 3
 reconnect_spread_s = 0.5
+[meters]
+scan_interval_s = 0.3
 [web]
 enabled = false
 """
@@ -84,7 +90,10 @@ class Sink:
 class Site:
     """All of it.
 
-    down  names of what is broken on purpose and must not be started again
+    clones  of sites, each with a card of its own
+    alarms  clone alarms that a site had raised when it was cloned
+    old     a sink of the version before, which takes part in the group while it runs
+    down    names of what is broken on purpose and must not be started again
     """
 
     folder: Path
@@ -94,8 +103,11 @@ class Site:
     database: str
     ledger: str = ""
     edges: list[Edge] = field(default_factory=list)
+    clones: list[Edge] = field(default_factory=list)
+    alarms: dict[str, int] = field(default_factory=dict)
     sinks: list[Sink] = field(default_factory=list)
     foreign: Program | None = None
+    old: Program | None = None
     down: set[str] = field(default_factory=set)
     revived: int = 0
 
@@ -109,7 +121,12 @@ class Site:
 
     @property
     def parts(self) -> list[Edge | Sink]:
-        return [*self.edges, *self.sinks]
+        return [*self.machines, *self.sinks]
+
+    @property
+    def machines(self) -> list[Edge]:
+        """Every daemon with a card, clones of sites included."""
+        return [*self.edges, *self.clones]
 
     def edge(self, name: str) -> Edge:
         return next(edge for edge in self.edges if edge.name == name)
@@ -117,8 +134,7 @@ class Site:
     def programs(self) -> Iterator[Program]:
         for part in self.parts:
             yield part.program
-        if self.foreign is not None:
-            yield self.foreign
+        yield from filter(None, (self.foreign, self.old))
 
     def revive(self) -> None:
         """A program may end itself over a fault (systemd starts it again); so does this."""
@@ -135,21 +151,21 @@ class Site:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
-    def write_config(self, edge: Edge, rows_max: int = 200) -> None:
+    def write_config(self, edge: Edge, rows_max: int = ROWS_MAX) -> None:
         text = EDGE_CONFIG.format(
             name=edge.name, folder=edge.folder, port=edge.link.port, ledger=self.ledger, rows_max=rows_max
         )
         edge.config.write_text(text + DEVICES[edge.name])
 
     @property
-    def yesterday(self) -> Path:
-        """A copy of Postgres's data."""
-        return self.folder / "yesterday"
+    def backups(self) -> tuple[Path, Path]:
+        """Copies of Postgres's data: before anything was delivered, and the newest."""
+        return self.folder / "at-first", self.folder / "yesterday"
 
-    def keep_yesterday(self) -> None:
+    def keep_backup(self, folder: Path) -> None:
         """Of a Postgres that was stopped in order."""
-        shutil.rmtree(self.yesterday, ignore_errors=True)
-        copy_tree((self.postgres.folder / "data").resolve(), self.yesterday)
+        shutil.rmtree(folder, ignore_errors=True)
+        copy_tree((self.postgres.folder / "data").resolve(), folder)
 
     def kill(self) -> None:
         """End every process at once."""
@@ -182,8 +198,10 @@ def running(folder: Path, seed: int, *, bug: str = "") -> Iterator[Site]:
             )
             site.sinks.append(_sink(site, f"sink-{at + 1}", link, bug))
         site.foreign = _foreign(site)
+        site.old = _sink_program(site, "old-sink", site.broker.port, site.database, GROUP, OLDER)
         postgres.stop()
-        site.keep_yesterday()
+        for folder in site.backups:
+            site.keep_backup(folder)
         postgres.start()
         site.revive()
         stack.enter_context(_watching(site))
@@ -197,7 +215,7 @@ def _watching(site: Site) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(LOOK_S):
-            for edge in site.edges:
+            for edge in site.machines:
                 with suppress(sqlite3.Error):  # it is told when the campaign itself looks
                     edge.look()
 
@@ -218,6 +236,8 @@ def copy_tree(source: Path, target: Path) -> None:
 def _stop(site: Site) -> None:
     for program in site.programs():
         program.kill()
+    for edge in site.edges:
+        edge.disk.close()
 
 
 def _make_upstream(site: Site) -> None:
@@ -246,8 +266,14 @@ def _edge(site: Site, name: str, link: BadLink, bug: str) -> Edge:
     argv = command(
         site.folder / f"{name}-clock.json", bug, "--config", str(site.folder / f"{name}.toml"), "run"
     )
+    program = Program(name, site.folder, argv)
     edge = Edge(
-        name=name, folder=folder, program=Program(name, site.folder, argv), link=link, books=Books(edge=name)
+        name=name,
+        folder=folder,
+        program=program,
+        disk=disk_for(folder, program),
+        link=link,
+        books=Books(edge=name),
     )
     edge.bend()
     site.write_config(edge)
@@ -255,9 +281,7 @@ def _edge(site: Site, name: str, link: BadLink, bug: str) -> Edge:
 
 
 def _sink(site: Site, name: str, link: BadLink, bug: str) -> Sink:
-    return Sink(
-        name=name, program=_sink_program(site, name, link.port, site.database, "campaign", bug), link=link
-    )
+    return Sink(name=name, program=_sink_program(site, name, link.port, site.database, GROUP, bug), link=link)
 
 
 def _sink_program(site: Site, name: str, port: int, database: str, group: str, bug: str) -> Program:

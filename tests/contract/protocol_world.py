@@ -1,41 +1,35 @@
-"""The world of the delivery protocol: what may go wrong in it, and the books that no part of the system keeps.
+"""The world of the delivery protocol: two sites, a network, sinks over a database, and what may go wrong with them.
 
-`World` knows what was ever committed and what was ever upstream, does every deed there is (`DEEDS`), and looks after
-each step, and when all is quiet, whether the promises hold.  `walk(seed)` is a random life in it.
+`World` does every deed there is and keeps the books that no part of the system keeps; whether the promises hold is
+looked at in protocol_checks.py after each step, and when all is quiet; random lives are made in protocol_deeds.py.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import random
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sync import wire
-from sync.ledger import Ledger
-from sync.messages import CHANNEL_DAYS, EVENTS, META, READINGS, STREAMS, Batch, Held
+from sync.messages import CHANNEL_DAYS, EVENTS, META, READINGS, STREAMS, SUMMARIES, Batch
 from sync.planner import Lane
 from sync.ranges import EMPTY, Ranges
-from sync.rank import DayRank
 from sync.window import HOLD_S
-from tests.contract.protocol_model import (
-    FORK_INTERVAL_S,
-    POISON,
-    Card,
-    Database,
-    EdgeFile,
-    EdgeProcess,
-    FileLog,
-    Network,
-    Row,
-    hold_true,
-    rank_of,
-    unpack_rows,
-)
+from tests.contract import protocol_checks
+from tests.contract.protocol_checks import Seen
+from tests.contract.protocol_edge import FORK_INTERVAL_S, EdgeProcess
+from tests.contract.protocol_file import Card, EdgeFile, FileLog
+from tests.contract.protocol_link import Network, Upward
+from tests.contract.protocol_rows import POISON, Row, hold_true
+from tests.contract.protocol_upstream import SINKS, Upstream, is_of_later_version
+from tests.contract.protocol_versions import NEXT
 
+SITES: Final = ("reef-1", "reef-2")
 BASE_MS: Final = 1_780_000_000_000
 RANDOM_BITS: Final = 20
-PROCESSES_MAX: Final = 3
+PROCESSES_MAX: Final = 4
+"""Daemons at a time: one a site, and clones."""
 SKEWS_MS: Final = (0, 0, -30_000, -3_600_000, 86_400_000)
 """How far a clock may stand from the true time after a restart."""
 STEPS_S: Final = (-30, -3600, 30, 7200)
@@ -54,73 +48,101 @@ ROUNDS_MAX: Final = 400
 """Exchanges within which everything has to be upstream after the last fault."""
 
 
+@dataclass(slots=True)
+class Books:
+    """What ever happened at one site.
+
+    committed  position -> its row, and when it truly was
+    known      by log and stream: what upstream ever held of it
+    given_up   positions of which a file said that they will not come
+    dropped    (log, series, unit) -> readings that were dropped, by themselves or in a summary
+    messages   that a sink understood and committed
+    one_life   no file was ever copied, put back or cut, and upstream never went back
+    """
+
+    committed: dict[tuple[int, str, int], tuple[Row, int]] = field(default_factory=dict)
+    known: dict[tuple[int, str], Ranges] = field(default_factory=dict)
+    given_up: dict[tuple[int, str], Ranges] = field(default_factory=dict)
+    dropped: Counter[tuple[int, str, str]] = field(default_factory=Counter)
+    messages: list[tuple[str, bytes]] = field(default_factory=list)
+    untrusted: set[int] = field(default_factory=set)
+    one_life: bool = True
+
+
 class World:
     """All of it, and what may go wrong.  Every deed takes small numbers and is possible at any time."""
 
-    def __init__(self, *, seed: int = 0, bytes_max: int = 1 << 30, bound: bool = True) -> None:
+    def __init__(
+        self, *, seed: int = 0, bytes_max: int = 1 << 30, bound: bool = True, sites: int = len(SITES)
+    ) -> None:
         self.random = random.Random(seed)
+        self.log_bits = {site: random.Random(seed) for site in SITES}  # one moment, one log id: they may meet
         self.now_s = 0.0
         self.network = Network(bytes_max=bytes_max)
-        self.upstream = Database("tw1-ours")
-        self.foreign = Database("tw1-foreign")
-        self.upstream_backup = copy.deepcopy(self.upstream)
+        self.upstream = Upstream("tw1-ours")
+        self.foreign = Upstream("tw1-foreign")
+        self.upstream_backup = self.upstream.snapshot()
         self.boots = 0
         self.serial = 0
         self.alarms: list[tuple[int, str]] = []
         self.rewound = False
-        self.cloned = False
         self.redriven = False
         self.set_aside = 0
-        self.untrusted: set[int] = set()
-        self.history: list[tuple[str, bytes]] = []
-        self.committed: dict[tuple[int, str, int], tuple[Row, int]] = {}
-        self.ever: dict[tuple[int, str], Ranges] = {}
-        self.given_up: dict[tuple[int, str], Ranges] = {}
-        self.card_backup = EdgeFile(bound=self.upstream.ledger_id if bound else "")
-        self.edges = [self.boot(Card(self.card_backup.copy()))]
+        self.seen = Seen()
+        self.books = {site: Books() for site in SITES[:sites]}
+        empty = EdgeFile(bound=self.upstream.ledger_id if bound else "")
+        self.card_backups = dict.fromkeys(self.books, empty)
+        self.edges = [self.boot(site, Card(empty.copy())) for site in self.books]
 
     # ---------------------------------------------------------------------------------------- books
 
     def true_ms(self) -> int:
         return BASE_MS + round(self.now_s * 1000)
 
-    def new_log_id(self, now_ms: int, newest: int) -> int:
-        return max(now_ms, (newest >> RANDOM_BITS) + 1) << RANDOM_BITS | self.random.getrandbits(RANDOM_BITS)
+    def new_log_id(self, site: str, now_ms: int, newest: int) -> int:
+        bits = self.log_bits[site].getrandbits(RANDOM_BITS)
+        return max(now_ms, (newest >> RANDOM_BITS) + 1) << RANDOM_BITS | bits
 
-    def boot(self, card: Card, *, skew_ms: int = 0, trusted: bool = True) -> EdgeProcess:
+    def boot(self, site: str, card: Card, *, skew_ms: int = 0, trusted: bool = True) -> EdgeProcess:
         """Start a daemon; an untrusted clock is never right by chance."""
         self.boots += 1
         if not trusted and not skew_ms:
             skew_ms = -7_777_000 * self.boots
-        return EdgeProcess(self, card, boot=self.boots, skew_ms=skew_ms, trusted=trusted)
+        return EdgeProcess(self, card, site=site, boot=self.boots, skew_ms=skew_ms, trusted=trusted)
 
-    def note_commit(self, log: FileLog, stream: str, seq: int, row: Row) -> None:
-        key = (log.id, stream, seq)
-        hold_true(key not in self.committed, "position_unique", key, "was given out twice")
-        self.committed[key] = (row, self.true_ms())
+    def note_commit(self, site: str, log: FileLog, stream: str, seq: int, row: Row) -> None:
+        books, key = self.books[site], (log.id, stream, seq)
+        hold_true(key not in books.committed, "position_unique", site, key, "was given out twice")
+        books.committed[key] = (row, self.true_ms())
         if log.clock.state == "unknown":
-            self.untrusted.add(log.id)
+            books.untrusted.add(log.id)
 
-    def note_sent(self, batch: Batch) -> None:
-        """What goes over the wire is what was committed there, however often it goes."""
-        back = wire.decode_batch(wire.encode_batch(batch), batch.stream)
-        for seq, row in unpack_rows(back):
-            key = (batch.log, batch.stream, seq)
-            hold_true(
-                key in self.committed and self.committed[key][0] == row,
-                "position_immutable", key, 'went as', row, ', is', self.committed.get(key),
-            )  # fmt: skip
-        hold_true(
-            batch.clock.offset_ms is not None, "no_time_changes_after_send", "log", batch.log, "went early"
-        )
+    def note_sent(self, site: str, batch: Batch) -> None:
+        protocol_checks.check_sent(self.books[site].committed, batch)
 
-    def note_given_up(self, file: EdgeFile, stream: str, positions: Ranges) -> None:
-        for span in file.spans(stream):
+    def note_given_up(self, edge: EdgeProcess, stream: str, positions: Ranges) -> None:
+        given_up = self.books[edge.site].given_up
+        for span in edge.file.spans(stream):
             key = (span.log, stream)
-            self.given_up[key] = self.given_up.get(key, EMPTY) | positions.within(span.begin, span.end)
+            given_up[key] = given_up.get(key, EMPTY) | positions.within(span.begin, span.end)
+
+    def note_dropped(self, edge: EdgeProcess, stream: str, positions: Ranges) -> None:
+        """Rows that stand in a file are about to be dropped."""
+        dropped = self.books[edge.site].dropped
+        for span in edge.file.spans(stream):
+            for seq in positions.within(span.begin, span.end).members():
+                row = edge.file.rows[stream].get(seq)
+                if row is not None and stream == READINGS:
+                    dropped[span.log, row[0], row[1]] += 1
+                elif row is not None and stream == SUMMARIES:
+                    dropped[row[0], row[4], row[5]] += row[3]
 
     def edge(self, which: int) -> EdgeProcess:
         return self.edges[which % len(self.edges)]
+
+    def check(self) -> None:
+        """After every step."""
+        protocol_checks.check(self)
 
     # --------------------------------------------------------------------------------------- writing
 
@@ -143,7 +165,7 @@ class World:
         """Change, or delete, what a series is called; the same key may come twice in one transaction."""
         edge = self.edge(which)
         self.serial += 1
-        body = None if form == 0 else json.dumps({"n": self.serial, "pad": "p" * (700 if form == 3 else 0)})
+        body = None if form == 0 else json.dumps({"n": self.serial})
         if form == 3:  # large, and not to be deflated away
             body = json.dumps({"n": self.random.randbytes(1100).hex()})
         edge.commit(*[(META, (edge.now_ms(), "series", f"s{key}", body))] * (2 if form == 2 else 1))
@@ -159,29 +181,55 @@ class World:
     def overflow(self, which: int, count: int) -> None:
         self.edge(which).overflow(READINGS if count % 3 else EVENTS, count + 1)
 
+    def thin(self, which: int, count: int) -> None:
+        self.edge(which).thin(count + 1)
+
+    def thin_again(self, which: int) -> None:
+        self.edge(which).thin_again()
+
     def prune(self, which: int, count: int) -> None:
-        for stream in (READINGS, EVENTS, META):
+        for stream in (READINGS, SUMMARIES, EVENTS, META):
             self.edge(which).prune(stream, count + 1)
 
     # ------------------------------------------------------------------------------------- conversing
 
     def connect(self, which: int) -> None:
-        """Clones bear one client id: who comes takes the place of who was there."""
-        for edge in self.edges:
-            edge.disconnect()
-        self.edge(which).connect()
+        """Clones bear one client id: who comes takes the place of who was there, whose will may come late."""
+        edge = self.edge(which)
+        for other in self.edges:
+            if other.site == edge.site:
+                other.disconnect()
+        edge.connect()
 
     def disconnect(self) -> None:
         for edge in self.edges:
             edge.disconnect()
 
+    def half_open(self, which: int, how: int) -> None:
+        """A router forgets the connection: nothing passes in one direction or in both, and nobody is told."""
+        link = self.edge(which).link
+        if link is not None:
+            link.speaks, link.hears = link.speaks and how == 1, link.hears and how == 2
+
+    def will_lands(self, at: int) -> None:
+        self.network.will_lands(at)
+
+    def hear_status(self, which: int) -> None:
+        """The next thing that the broker told an edge of its own status."""
+        edge = self.edge(which)
+        if edge.link is not None and edge.link.inbox:
+            edge.hear_status(edge.link.inbox.pop(0))
+
     def send(self, stream: int, lane: int) -> None:
         for edge in self.edges:
             edge.send(STREAMS[stream % len(STREAMS)], Lane.LIVE if lane else Lane.BACKLOG)
 
+    def turn(self, which: int) -> None:
+        self.edge(which).turn()
+
     def ask(self) -> None:
         for edge in self.edges:
-            if edge.connected:
+            if edge.link is not None:
                 edge.ask()
 
     def talk(self) -> None:
@@ -191,46 +239,92 @@ class World:
             self.send(stream, 1)
         self.exchange()
 
-    def deliver_up(self, at: int, keep: int = 0) -> None:
-        """A sink gets a message, in any order; `keep` leaves another copy on the way."""
-        if self.network.up:
-            at %= len(self.network.up)
-            topic, payload = self.network.up[at] if keep else self.network.up.pop(at)
-            self.network.answer(self.take(topic, payload))
+    def exchange(self) -> None:
+        """Deliver all there is."""
+        while (
+            self.network.up or self.network.down or any(edge.link and edge.link.inbox for edge in self.edges)
+        ):
+            self.now_s += 0.01
+            self.deliver_up(0)
+            self.deliver_down(0)
+            for which in range(len(self.edges)):
+                self.hear_status(which)
 
-    def take(self, topic: str, payload: bytes) -> list[Held]:
-        self.history.append((topic, payload))
-        held = self.upstream.take(topic, payload, self.true_ms())
-        for key, ledger in self.upstream.ledgers.items():
-            self.ever[key] = self.ever.get(key, EMPTY) | ledger.stored | ledger.refused | ledger.gaps
-        return held
+    # ------------------------------------------------------------------------------------------ sinks
+
+    def deliver_up(self, at: int, keep: int = 0) -> None:
+        """A sink gets a message, in any order, and commits and answers; `keep` leaves another copy on the way."""
+        if self.network.up:
+            self.finish(self.network.up[at % len(self.network.up)][0])
+            sink = next((number for number in range(SINKS) if self.upstream.work[number] is None), 0)
+            self.sink_commits(sink)
+            self.sink_takes(sink, at, keep)
+            self.sink_commits(sink)
+
+    def sink_takes(self, sink: int, at: int, keep: int = 0) -> None:
+        """A sink begins a transaction, unless another one has the edge's row."""
+        if not self.network.up or self.upstream.work[sink] is not None:
+            return
+        at %= len(self.network.up)
+        if not self.upstream.is_locked(self.network.up[at][0]):
+            message = self.network.up[at] if keep else self.network.up.pop(at)
+            self.upstream.begin(sink, message, self.true_ms())
+
+    def sink_commits(self, sink: int, mute: int = 0) -> None:
+        """It commits, and answers, unless it ends right after the commit (`mute`)."""
+        work = self.upstream.commit(sink)
+        if work is None:
+            return
+        site, topic, payload = work.message
+        if not is_of_later_version(payload, topic, self.upstream.edition):
+            self.books[site].messages.append((topic, payload))
+        if not mute:
+            self.network.answer(site, work.answers, self.upstream.edition)
+
+    def sink_dies(self, sink: int) -> None:
+        """Before it committed: nothing of it ever was."""
+        self.upstream.work[sink] = None
+
+    def finish(self, site: str = "") -> None:
+        """Who has an edge's row commits."""
+        for sink, work in enumerate(self.upstream.work):
+            if work is not None and site in ("", work.message[0]):
+                self.sink_commits(sink)
 
     def deliver_foreign(self, at: int) -> None:
         """A test sink with a database of its own hears the production broker, and answers."""
         if self.network.up:
-            topic, payload = self.network.up[at % len(self.network.up)]
-            self.network.answer(self.foreign.take(topic, payload, self.true_ms()))
+            message = self.network.up[at % len(self.network.up)]
+            self.foreign.begin(0, message, self.true_ms())
+            work = self.foreign.commit(0)
+            assert work is not None
+            self.network.answer(message[0], work.answers, self.foreign.edition)
 
     def deliver_down(self, at: int, keep: int = 0) -> None:
         if self.network.down:
             at %= len(self.network.down)
-            payload = self.network.down[at] if keep else self.network.down.pop(at)
+            site, payload = self.network.down[at] if keep else self.network.down.pop(at)
             for edge in self.edges:
-                edge.hear(payload)
+                if edge.site == site:
+                    edge.hear(payload)
 
     def drop(self, at: int, down: int) -> None:
         queue: list[Any] = self.network.down if down else self.network.up
         if queue:
             queue.pop(at % len(queue))
 
-    def garbage(self, topic: int, what: int) -> None:
-        """Somebody speaks on this edge's topics who is no edge."""
-        self.network.up.append((STREAMS[topic], GARBAGE[what]))
+    def garbage(self, which: int, topic: int, what: int) -> None:
+        """Somebody speaks on an edge's topics who is no edge."""
+        self.network.up.append((self.edge(which).site, STREAMS[topic], GARBAGE[what]))
 
-    def replay(self, at: int) -> None:
+    def replay(self, which: int, at: int) -> None:
         """A message of long ago comes once more."""
-        if self.history:
-            self.network.up.append(self.history[at % len(self.history)])
+        site = self.edge(which).site
+        if said := self.books[site].messages:
+            again: Upward = (site, *said[at % len(said)])
+            self.network.up.append(again)
+
+    # ------------------------------------------------------------------------------------------ time
 
     def pass_time(self, pause: int) -> None:
         self.wait(PAUSES_S[pause])
@@ -240,41 +334,6 @@ class World:
         for edge in self.edges:
             edge.tick()
 
-    # ----------------------------------------------------------------------------------------- faults
-
-    def kill(self, which: int, skew: int = 0, trusted: int = 1) -> None:
-        """kill -9 and start again, perhaps with a clock that stands elsewhere or is not to be trusted."""
-        edge = self.edge(which)
-        again = self.boot(edge.card, skew_ms=SKEWS_MS[skew], trusted=trusted > 0)
-        self.edges[self.edges.index(edge)] = again
-
-    def cut(self, which: int, commits: int, skew: int = 0, trusted: int = 1) -> None:
-        """The power fails, and the card gives commits back that it had confirmed."""
-        self.edge(which).card.cut(commits + 1)
-        self.kill(which, skew, trusted)
-
-    def backup_edge(self, which: int) -> None:
-        self.card_backup = self.edge(which).file.copy()
-
-    def restore_edge(self, which: int, skew: int = 0) -> None:
-        edge = self.edge(which)
-        edge.card.file = self.card_backup.copy()
-        edge.card.history = [self.card_backup.copy()]
-        self.kill(which, skew)
-
-    def clone(self, which: int) -> None:
-        if len(self.edges) < PROCESSES_MAX:
-            self.cloned = True
-            file = self.edge(which).file
-            self.edges.append(self.boot(Card(file.copy(), [file.copy()])))
-
-    def backup_upstream(self) -> None:
-        self.upstream_backup = copy.deepcopy(self.upstream)
-
-    def restore_upstream(self) -> None:
-        self.upstream = copy.deepcopy(self.upstream_backup)
-        self.rewound = True
-
     def step_clock(self, which: int, step: int) -> None:
         """A trusted clock is set; an untrusted one runs on the monotonic clock and is not."""
         if self.edge(which).trusted:
@@ -283,12 +342,71 @@ class World:
     def trust_clock(self, which: int) -> None:
         self.edge(which).clock_trusted()
 
+    # ----------------------------------------------------------------------------------------- faults
+
+    def kill(self, which: int, skew: int = 0, trusted: int = 1) -> None:
+        """kill -9 and start again, perhaps with a clock that stands elsewhere or is not to be trusted."""
+        edge = self.edge(which)
+        again = self.boot(edge.site, edge.card, skew_ms=SKEWS_MS[skew], trusted=trusted > 0)
+        if self.network.links.get(edge.site) is edge.link:
+            self.network.close(edge.site)
+        self.edges[self.edges.index(edge)] = again
+
+    def cut(self, which: int, commits: int, skew: int = 0, trusted: int = 1) -> None:
+        """The power fails, and the card gives commits back that it had confirmed."""
+        self.books[self.edge(which).site].one_life = False
+        self.edge(which).card.cut(commits + 1)
+        self.kill(which, skew, trusted)
+
+    def backup_edge(self, which: int) -> None:
+        edge = self.edge(which)
+        self.card_backups[edge.site] = edge.file.copy()
+
+    def restore_edge(self, which: int, skew: int = 0) -> None:
+        edge = self.edge(which)
+        backup = self.card_backups[edge.site]
+        edge.card.file = backup.copy()
+        edge.card.history = [backup.copy()]
+        self.books[edge.site].one_life = False
+        self.kill(which, skew)
+
+    def clone(self, which: int) -> None:
+        if len(self.edges) < PROCESSES_MAX:
+            edge = self.edge(which)
+            self.books[edge.site].one_life = False
+            card = Card(edge.file.copy(), [edge.file.copy()], edge.card.edition)
+            self.edges.append(self.boot(edge.site, card))
+
+    def backup_upstream(self) -> None:
+        self.upstream_backup = self.upstream.snapshot()
+
+    def restore_upstream(self) -> None:
+        """What was being written is gone as well."""
+        edition, self.upstream = self.upstream.edition, self.upstream_backup.snapshot()
+        self.upstream.edition = edition
+        self.seen = Seen()
+        self.rewound = True
+
     def redrive(self) -> None:
-        self.redriven = True
-        self.upstream.redrive()
+        self.finish()
+        for tables in self.upstream.sites.values():
+            self.redriven |= bool(tables.dead)
+            tables.redrive()
 
     def detach(self, count: int) -> None:
-        self.upstream.detach(count)
+        self.finish()
+        for tables in self.upstream.sites.values():
+            tables.detach(count)
+
+    def upgrade_edge(self, which: int, edition: int) -> None:
+        """Another program is installed there, a later or an earlier one."""
+        self.edge(which).card.edition = edition
+        self.kill(which)
+
+    def upgrade_sinks(self, edition: int) -> None:
+        for sink in range(SINKS):
+            self.sink_dies(sink)
+        self.upstream.edition = edition
 
     def bind(self) -> None:
         """An operator says which ledger it is."""
@@ -296,135 +414,12 @@ class World:
             edge.file.bound = self.upstream.ledger_id
             edge.card.commit()
 
-    # ----------------------------------------------------------------------------------------- checks
-
-    def check(self) -> None:
-        """After every step."""
-        for (log, stream), ledger in self.upstream.ledgers.items():
-            rows = ledger.stored | ledger.refused
-            hold_true(not ledger.gaps & rows, "row_beats_gap", stream, "of", log, ":", ledger)
-            hold_true(
-                not ledger.stored & ledger.refused, "ledger_equals_rows", stream, "of", log, ":", ledger
-            )
-        self.check_settled()
-
-    def check_settled(self) -> None:
-        for edge in self.edges:
-            for stream, settled in edge.file.settled.items():
-                for span in edge.file.spans(stream):
-                    unheard = settled.within(span.begin, span.end) - self.ever.get((span.log, stream), EMPTY)
-                    hold_true(not unheard, "settled_implies_upstream", stream, unheard, "of", span.log)
-
-    def check_ledger_equals_rows(self) -> None:
-        upstream = self.upstream
-        for stream in STREAMS:
-            found = upstream.positions(stream)
-            for (log, name), ledger in upstream.ledgers.items():
-                if name == stream:
-                    stood = Ranges((seq, seq) for seq in found.pop(log, ()))
-                    hold_true(stood == ledger.stored, "ledger_equals_rows", log, stream, ":", stood, ledger)
-            hold_true(not found, "ledger_equals_rows", "rows of", found, "without a ledger")
-
-    def check_rows(self) -> None:
-        """Each row upstream is the one committed there, at the time its log's offset says."""
-        for key, (row, ts_ms) in self.upstream.facts.items():
-            written, true_ms = self.committed[key]
-            mended = tuple("mended" if part == POISON else part for part in written)
-            hold_true(row in (written, mended), "one_row_per_position", key, ":", row, "is not", written)
-            offset_ms, estimated = self.upstream.offsets[key[0]]
-            as_written = row[2 if key[1] == READINGS else 0]
-            hold_true(ts_ms == as_written + offset_ms, "no_time_changes_after_send", key, ts_ms, offset_ms)
-            self.check_true_time(key[0], estimated, ts_ms - true_ms)
-
-    def check_true_time(self, log: int, estimated: bool, error_ms: int) -> None:
-        """A log begun on an untrusted clock is shifted to the true time, unless it says that it is estimated."""
-        if log in self.untrusted and not estimated:
-            hold_true(error_ms == 0, "no_time_changes_after_send", log, "is off by", error_ms, "ms")
-
-    def check_quiet(self) -> None:
-        """When all faults are over and everything has been said."""
-        self.check()
-        self.check_ledger_equals_rows()
-        self.check_rows()
-        for edge in self.edges:
-            for stream in STREAMS:
-                self.check_file(edge.file, stream)
-            for log in edge.file.logs:
-                told = self.upstream.offsets.get(log.id, (log.clock.offset_ms, log.clock.estimated))
-                hold_true(
-                    told == (log.clock.offset_ms, log.clock.estimated),
-                    "no_time_changes_after_send", log, ':', told,
-                )  # fmt: skip
-        self.check_meta()
-        self.check_days()
-        if not self.rewound and not self.redriven:
-            self.check_order_free()
-
-    def check_file(self, file: EdgeFile, stream: str) -> None:
-        for span in file.spans(stream):
-            ledger = self.upstream.ledgers.get((span.log, stream), Ledger())
-            inside = Ranges(((span.begin, span.end),)) if span.begin <= span.end else EMPTY
-            rows = ledger.stored | ledger.refused
-            name = f"{stream} of {span.log}"
-            lost = (file.present(stream) & inside) - rows
-            hold_true(not lost, "no_silent_loss", name, ":", lost, "is here and not upstream")
-            open_ = inside - rows - ledger.gaps
-            hold_true(not open_, "liveness", name, ":", open_, "is neither upstream nor given up")
-            missing = ledger.missing(span.begin)
-            hold_true(not missing, "liveness", name, ":", missing, "counts as missing")
-            if not self.rewound:
-                unlawful = (ledger.gaps & inside) - self.given_up.get((span.log, stream), EMPTY)
-                hold_true(not unlawful, "no_silent_loss", name, ":", unlawful, "is a gap without a cause")
-            unsettled = inside - file.settled[stream]
-            hold_true(not unsettled, "liveness", name, ":", unsettled, "is not settled")
-
-    def check_meta(self) -> None:
-        """The file with the greatest log is the truth about the site."""
-        authority = max((edge.file for edge in self.edges if edge.file.logs), key=lambda f: f.logs[-1].id)
-        for key, (seq, row) in authority.current_meta().items():
-            told = self.upstream.meta.get(key, ((0, 0), "never told"))[1]
-            hold_true(
-                told == row[3],
-                "meta_race",
-                key,
-                "is",
-                row,
-                "at",
-                seq,
-                ", upstream",
-                self.upstream.meta.get(key),
-            )
-
-    def check_days(self) -> None:
-        ranks: dict[tuple[str, ...], DayRank] = {}
-        for edge in self.edges:
-            for row in edge.file.rows[CHANNEL_DAYS].values():
-                ranks[row[:3]] = max(rank_of(row), ranks.get(row[:3], rank_of(row)))
-        current = self.upstream.current_days()
-        for key, rank in ranks.items():
-            hold_true(current.get(key, rank) >= rank, "channel_day_current", key, rank, current)
-            if len(self.edges) == 1 and not self.cloned and not self.upstream.dead:
-                hold_true(key in current, "channel_day_current", key, "is not upstream")
-
-    def check_order_free(self) -> None:
-        """The same messages in another order, some twice, make the same tables and the same ledger."""
-        messages = [*self.history, *self.random.sample(self.history, len(self.history) // 3)]
-        self.random.shuffle(messages)
-        other = Database(self.upstream.ledger_id)
-        for topic, payload in messages:
-            other.take(topic, payload, 0)
-        ours = self.upstream
-        rows = {key: row for key, (row, _) in other.facts.items() if key not in ours.detached}
-        hold_true(rows == {key: row for key, (row, _) in ours.facts.items()}, "order_free", "facts differ")
-        hold_true(other.meta == ours.meta, "order_free", other.meta, ours.meta)
-        hold_true(other.days == ours.days, "order_free", other.days, ours.days)
-        hold_true(other.ledgers == ours.ledgers, "order_free", other.ledgers, ours.ledgers)
-
     # -------------------------------------------------------------------------------------- quiescence
 
     def settle_down(self) -> None:
         """Faults stop: every file connects in turn until nothing waits, within ROUNDS_MAX exchanges."""
         self.bind()
+        self.upgrade_sinks(NEXT)
         self.network.up.clear()
         self.network.down.clear()
         rounds = 0
@@ -438,19 +433,19 @@ class World:
                 while any(edge.waiting(stream) for stream in STREAMS):
                     rounds += 1
                     hold_true(rounds < ROUNDS_MAX, "liveness", self.waiting_of(edge), "still waits")
-                    for stream in (META, EVENTS, READINGS, CHANNEL_DAYS):
-                        while edge.send(stream, Lane.LIVE if rounds % 2 else Lane.BACKLOG):
-                            pass
+                    self.send_all(edge, Lane.LIVE if rounds % 2 else Lane.BACKLOG)
                     self.exchange()
                     self.wait(self.patience_s(edge))
-        self.check_quiet()
+        while self.network.wills:
+            self.will_lands(self.random.randrange(99))
+            self.exchange()
+        protocol_checks.check_quiet(self)
 
-    def exchange(self) -> None:
-        """Deliver all there is."""
-        while self.network.up or self.network.down:
-            self.now_s += 0.01
-            self.deliver_up(0)
-            self.deliver_down(0)
+    def send_all(self, edge: EdgeProcess, lane: Lane) -> None:
+        edge.turn()
+        for stream in (META, EVENTS, SUMMARIES, READINGS, CHANNEL_DAYS):
+            while edge.send(stream, lane):
+                pass
 
     def patience_s(self, edge: EdgeProcess) -> float:
         due_s = edge.window.next_due_s()
@@ -460,55 +455,3 @@ class World:
 
     def waiting_of(self, edge: EdgeProcess) -> str:
         return repr({stream: edge.waiting(stream) for stream in STREAMS})
-
-
-DEEDS: Final[dict[str, tuple[int, dict[str, int]]]] = {
-    "sample": (6, {"which": 3, "count": 6, "kind": 7}),
-    "event": (2, {"which": 3}),
-    "change_meta": (3, {"which": 3, "key": 3, "form": 4}),
-    "import_day": (2, {"which": 3, "day": 3, "version": 7}),
-    "overflow": (2, {"which": 3, "count": 6}),
-    "prune": (2, {"which": 3, "count": 8}),
-    "connect": (3, {"which": 3}),
-    "disconnect": (1, {}),
-    "send": (8, {"stream": 4, "lane": 2}),
-    "ask": (1, {}),
-    "talk": (2, {}),
-    "deliver_up": (10, {"at": 9, "keep": 2}),
-    "deliver_down": (10, {"at": 9, "keep": 2}),
-    "deliver_foreign": (1, {"at": 9}),
-    "drop": (2, {"at": 9, "down": 2}),
-    "garbage": (1, {"topic": len(STREAMS), "what": len(GARBAGE)}),
-    "replay": (1, {"at": 99}),
-    "pass_time": (3, {"pause": len(PAUSES_S)}),
-    "kill": (1, {"which": 3, "skew": len(SKEWS_MS), "trusted": 3}),
-    "cut": (2, {"which": 3, "commits": 5, "skew": len(SKEWS_MS), "trusted": 3}),
-    "backup_edge": (1, {"which": 3}),
-    "restore_edge": (1, {"which": 3, "skew": len(SKEWS_MS)}),
-    "clone": (1, {"which": 3}),
-    "backup_upstream": (1, {}),
-    "restore_upstream": (1, {}),
-    "step_clock": (1, {"which": 3, "step": len(STEPS_S)}),
-    "trust_clock": (1, {"which": 3}),
-    "redrive": (1, {}),
-    "detach": (1, {"count": 5}),
-    "bind": (1, {}),
-}
-"""What may happen: a method of World -> how often, and its arguments, each a number below a bound."""
-
-STEPS_MAX: Final = 80
-BROKER_BYTES: Final = (1 << 30, 1 << 30, 1200)
-
-
-def walk(seed: int) -> World:
-    """A random life of one site, then peace; raises Violation.  The same seed makes the same life."""
-    rng = random.Random(seed)
-    world = World(seed=seed, bytes_max=rng.choice(BROKER_BYTES), bound=rng.random() < 0.8)
-    # A life that lacks some deeds altogether goes deeper into the others.
-    deeds = [name for name, (weight, _) in DEEDS.items() if rng.random() < 0.8 for _ in range(weight)]
-    for _ in range(STEPS_MAX if deeds else 0):
-        name = rng.choice(deeds)
-        getattr(world, name)(**{argument: rng.randrange(end) for argument, end in DEEDS[name][1].items()})
-        world.check()
-    world.settle_down()
-    return world

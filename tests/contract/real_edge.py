@@ -29,11 +29,11 @@ from edge.uplink.config import UplinkConfig
 from edge.uplink.live import LiveValues
 from edge.uplink.outbox import Outbox
 from edge.uplink.publisher import Publisher
-from sync.link import LinkDown, Message
-from sync.messages import Topics
+from sync.link import LinkDown, Message, Session
+from sync.messages import READINGS, Topics
 from tests.campaign.books import Card
 from tests.contract.real_upstream import EDGE
-from tests.stores import migrated
+from tests.stores import fetch, migrated
 
 TOPICS: Final = Topics("tidewatt/v1", EDGE)
 ROWS_MAX: Final = 5
@@ -78,6 +78,9 @@ class QueueSession:
     async def subscribe(self, *filters: str) -> None:
         pass
 
+    async def unsubscribe(self, *filters: str) -> None:
+        pass
+
     async def messages(self) -> AsyncIterator[Message]:
         nothing: tuple[Message, ...] = ()
         for message in nothing:
@@ -92,7 +95,7 @@ class RealEdge:
         self.clock = clock
         self.card = card
         self.history: list[Snapshot] = []
-        self.session: QueueSession | None = None
+        self.session: Session | None = None
         self.store: Store
         self.outbox: Outbox
         self.publisher: Publisher
@@ -168,8 +171,12 @@ class RealEdge:
 
     # ------------------------------------------------------------------------------------------ writing
 
-    async def sample(self, count: int, kind: int) -> None:
-        """Readings of three series, a register among them; some doubtful, some without a value."""
+    async def sample(self, count: int, kind: int) -> list[tuple[int, int, int]]:
+        """Readings of three series, a register among them; some doubtful, some without a value.
+
+        Returns log, position and time as written of each that was recorded.
+        """
+        before = self.store.heads.get(READINGS, 0)
         for at in range(count):
             self._serial += 1
             number = (kind + at) % 7
@@ -182,6 +189,9 @@ class RealEdge:
                 )
             )  # fmt: skip
         await self.recorder.flush()
+        assert self.store.log is not None
+        rows = fetch(self.database, "SELECT seq, ts FROM reading WHERE seq > ?", before)
+        return [(self.store.log.id, seq, ts_ms) for seq, ts_ms in rows]
 
     async def event(self) -> None:
         self._serial += 1
@@ -194,12 +204,14 @@ class RealEdge:
                 self._serial += 1
                 await tx.put_meta("note", f"k{key}", None if gone else {"n": self._serial})
 
-    async def overflow(self) -> None:
-        """The budget is used up."""
+    async def overflow(self) -> int:
+        """The budget is used up; returns how many rows had to be dropped."""
+        dropped = self.budget.dropped_rows
         limit, self.budget.limit_bytes = self.budget.limit_bytes, 1
         async with self.store.write() as tx:
             await self.budget.enforce(tx, 0)
         self.budget.limit_bytes = limit
+        return self.budget.dropped_rows - dropped
 
     async def prune(self) -> None:
         await self.retention.prune()
@@ -222,12 +234,16 @@ class RealEdge:
     # ------------------------------------------------------------------------------------------- link
 
     def connect(self, publish: Publish) -> None:
-        self.session = QueueSession(publish)
-        self.publisher.connected(self.session)
+        self.adopt(QueueSession(publish))
+
+    def adopt(self, session: Session) -> None:
+        self.session = session
+        self.publisher.connected(session)
 
     def disconnect(self) -> None:
         if self.session is not None:
-            self.session.up = False
+            if isinstance(self.session, QueueSession):
+                self.session.up = False
             self.session = None
             self.publisher.disconnected("the test broke it", 0.0)
 

@@ -16,7 +16,7 @@ import structlog
 from sync.ingest import Ingest
 from sync.messages import Held
 from sync.ranges import EMPTY, Ranges
-from tests.contract.protocol_model import hold_true
+from tests.contract.protocol_rows import hold_true
 
 EDGE: Final = "reef-1"
 SINKS: Final = 2
@@ -26,14 +26,19 @@ TABLES: Final = """
         AND c.relname NOT LIKE 'alembic%' AND c.relname <> 'ledger_identity' ORDER BY 1
 """
 LEDGER: Final = "SELECT log, stream, stored::text, refused::text, gaps::text FROM ledger"
-COUNTED_TWICE: Final = """
-    SELECT log, series, rows FROM (
-        SELECT coalesce(s.source, r.log) AS log, r.series, sum(r.n) AS rows FROM v1_reading r
+SHOWN: Final = """
+    SELECT log, series, rows, total FROM (
+        SELECT coalesce(s.source, r.log) AS log, r.series, sum(r.n) AS rows,
+            sum(CASE WHEN r.good > 0 THEN r.value * r.good ELSE 0 END) AS total
+        FROM v1_reading r
         LEFT JOIN v1_summary s ON r.stream = 'summaries' AND s.edge = r.edge AND s.log = r.log AND s.seq = r.seq
         WHERE r.edge = %s GROUP BY 1, 2
     ) shown
 """
-"""How many rows of each log and series the view shows or sums up; never more than were committed."""
+TIMES: Final = """
+    SELECT log, seq, (extract(epoch FROM ts) * 1000)::int8, clock FROM v1_reading
+    WHERE edge = %s AND stream = 'readings'
+"""
 
 Place = tuple[int, str]
 """Log and stream."""
@@ -108,10 +113,15 @@ class RealUpstream:
             self.stored[log, stream] = stored
             self.ever[log, stream] = self.ever.get((log, stream), EMPTY) | stored | refused | gaps
 
-    async def shown(self) -> dict[tuple[int, str], int]:
-        """(Log, series) -> how many rows of it the view shows, those that summaries stand for among them."""
-        found = await self._look.execute(COUNTED_TWICE, (EDGE,))
-        return {(log, series): int(rows) for log, series, rows in await found.fetchall()}
+    async def shown(self) -> dict[tuple[int, str], tuple[int, float]]:
+        """(Log, series) -> how many rows of it the view shows or sums up, and the sum of their good values."""
+        found = await self._look.execute(SHOWN, (EDGE,))
+        return {(log, series): (int(rows), total) for log, series, rows, total in await found.fetchall()}
+
+    async def times(self) -> list[tuple[int, int, int, str]]:
+        """Log, position, time in ms and what the clock was worth, of every reading that is shown by itself."""
+        found = await self._look.execute(TIMES, (EDGE,))
+        return await found.fetchall()
 
     # ------------------------------------------------------------------------------- yesterday's state
 

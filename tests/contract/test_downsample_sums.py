@@ -1,7 +1,7 @@
 """downsample_sums with ordinary data: long runs of readings, some of them bad, through every tier.
 
-tests/unit/test_thin tries odd data, in which a bucket seldom holds many rows; a mean that is weighted wrongly, or
-that counts bad values, shows only where several good rows meet bad ones.
+tests/unit/test_thin tries odd data in short runs; here a bucket of an hour holds hundreds of rows, and is made of
+summaries that are made of summaries.
 """
 
 from __future__ import annotations

@@ -1,21 +1,20 @@
-"""The state machine of the delivery protocol, over the pure parts (planner, settlement, ledger, window, wire, rank).
+"""The state machine of the delivery protocol, over the pure parts: planner, lanes, settlement, ledger, window, wire,
+rank, the checks of summaries, and the daemon's retained status.
 
 Each check bears its name from the protocol's list.  Where they are held:
 
-- here, in every random life (`World.check`, `World.check_quiet`): position_unique, position_immutable,
-  range_total, settled_implies_upstream, no_silent_loss, one_row_per_position, order_free, row_beats_gap,
-  ledger_equals_rows, foreign_ledger, meta_race, no_time_changes_after_send, channel_day_current, liveness;
-- in test_protocol_scenarios, by a scenario of their own as well: offline_reuse, restore_old_backup, two_clones,
-  upstream_rewinds, clone_gap_masks_row, foreign_ledger, late_duplicate, meta_race, clock_step_back,
-  no_time_changes_after_send, channel_day_current, poison (a bad row, a bad batch, an unknown version), oversize,
-  bounds; hostile payloads stand in tests/unit/test_wire;
-- over the real SQLite, publisher, sinks and Postgres in test_real_machine, with summaries, two sinks at one lock and
-  the retained status; one transaction a batch, missing months, NUL and the broker in tests/integration;
-- downsample_sums in tests/unit/test_thin, in test_downsample_sums and in every real life;
-- nowhere yet: the upgrade of either side, and a broker that drops large messages over the real parts at random.
+- in every random life (protocol_checks: after each step, and when all is quiet): position_unique,
+  position_immutable, range_total, settled_implies_upstream, no_silent_loss, one_row_per_position, order_free,
+  row_beats_gap, ledger_equals_rows, foreign_ledger, meta_race, no_time_changes_after_send, downsample_sums,
+  channel_day_current, liveness (with the retained status);
+- by a scenario of that name in test_protocol_scenarios: offline_reuse, restore_old_backup, two_clones,
+  upstream_rewinds, clone_gap_masks_row, foreign_ledger, late_duplicate, meta_race, clock_step_back, poison, oversize;
+  several sinks, sites, versions, broken links and summaries in test_protocol_parties; bounds in test_protocol_bounds;
+- over the real SQLite, publisher, sinks and Postgres in test_real_machine, over a real broker as well in
+  test_real_broker; hostile payloads in tests/unit/test_wire; missing months and NUL in tests/integration.
 
-That these tests can fail is proved in test_protocol_mutants: every rule is done wrong once, and found;
-`make mutants` does so in the source, for each promise.
+That these tests can fail is proved in test_protocol_mutants: every rule is done wrong once, and the check of its name
+finds it; `make mutants` does so in the source.
 TIDEWATT_EXAMPLES=2000 makes the machine run longer; hypothesis prints how to replay what it finds.
 """
 
@@ -30,13 +29,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.contract.protocol_model import Violation
-from tests.contract.protocol_world import BROKER_BYTES, DEEDS, World, walk
+from tests.contract.protocol_deeds import BROKER_BYTES, DEEDS, walk
+from tests.contract.protocol_rows import Violation
+from tests.contract.protocol_world import World
 
 EXAMPLES: Final = int(os.environ.get("TIDEWATT_EXAMPLES", "100"))
 STEPS: Final = 60
-LIVES: Final = EXAMPLES * 6
+LIVES: Final = EXAMPLES * 3
 GROUPS: Final = 10
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 class ProtocolMachine(RuleBasedStateMachine):

@@ -1,7 +1,9 @@
 """The state machine of the delivery protocol over the real parts: SQLite, the publisher, the sink, Postgres.
 
 Deeds and promises are those of test_protocol_machine, fewer steps of them: here it is found whether the real glue
-keeps what the pure parts promise.  TIDEWATT_REAL_LIVES=200 lives longer; a failure names its seed and its deeds.
+keeps what the pure parts promise, whether times are true, and whether what is shown sums up to what was sampled.
+The broker is the test's own; a real one is in test_real_broker.
+TIDEWATT_REAL_LIVES=200 lives longer; a failure names its seed and its deeds.
 """
 
 from __future__ import annotations
@@ -144,3 +146,32 @@ async def test_no_time_changes_after_send(tmp_path: Path, upstream: str) -> None
             await do(world, deed)
         for deed in (world.talk(), world.talk(), world.clone(0), world.trust_clock(0), world.talk()):
             await do(world, deed)
+
+
+async def test_a_time_that_nobody_knew_is_told_as_a_guess(tmp_path: Path, upstream: str) -> None:
+    """A boot that never had time ends, and the next one, long after it, cannot know when it was."""
+    async with online(tmp_path, upstream) as world:
+        for deed in (world.kill(0, 3, 0), world.sample(0, 4, 0), world.pass_time(4), world.kill(0)):
+            await do(world, deed)
+        for deed in (world.sample(0, 2, 0), world.connect(0), world.talk()):
+            await do(world, deed)
+        await world.settle_down()
+        clocks = sorted(clock for _, _, _, clock in await world.upstream.times())
+        assert clocks == ["estimated"] * 5 + ["synced"] * 3
+
+
+async def test_downsample_sums(tmp_path: Path, upstream: str) -> None:
+    """Summaries of summaries, some of whose rows had gone out before: all that was sampled is shown, and once."""
+    async with online(tmp_path, upstream) as world:
+        for _ in range(20):
+            await do(world, world.sample(0, 7, 0))
+            await do(world, world.pass_time(2))
+        await do(world, world.turn())
+        await do(world, world.deliver_up(0))  # stored; the answer is lost
+        await do(world, world.drop(0, 1))
+        for deed in (world.disconnect(), world.overflow(0), world.connect(0), world.talk(), world.talk()):
+            await do(world, deed)
+        await world.settle_down()
+        shown = sum(rows for rows, _ in (await world.upstream.shown()).values())
+        assert shown + world.truth.dropped == 160
+        assert len(await world.upstream.times()) < shown

@@ -35,8 +35,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         invariant="position_immutable",
         path="edge/uplink/outbox.py",
-        before='" WHERE seq BETWEEN ? AND ? ORDER BY seq"',
-        after='" WHERE seq BETWEEN ? AND ? ORDER BY seq DESC"',
+        before='f" WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT {READINGS_A_READ}"',
+        after='f" WHERE seq BETWEEN ? AND ? ORDER BY seq DESC LIMIT {READINGS_A_READ}"',
         tests=(f"{REAL}::test_offline_reuse",),
     ),
     # ---------------------------------------------------------------------------------------- range_total
@@ -139,9 +139,16 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         invariant="two_clones",
         path="edge/uplink/presence.py",
-        before="self._clones = self._clones + 1 if now_s - self._clone_s < CLONE_WITHIN_S else 1",
+        before="self._clones = self._clones + 1 if now_s - self._clone_s < CLONE_FORGOTTEN_S else 1",
         after="self._clones = 1",
         tests=(f"{UPLINK}::test_two_daemons_of_one_name_are_told_apart",),
+    ),
+    Mutant(
+        invariant="two_clones",
+        path="edge/uplink/presence.py",
+        before="return super().next_s() if clone_s is None else clone_s",
+        after="return super().next_s()",
+        tests=("tests/unit/test_presence.py",),
     ),
     # ----------------------------------------------------------------------------------- upstream_rewinds
     Mutant(
@@ -279,7 +286,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         path="sync/planner.py",
         before="if lane is Lane.LIVE and len(waiting) < FRAGMENTS_MAX:",
         after="if lane is Lane.LIVE:",
-        tests=(f"{SCENARIOS}::test_bounds_over_a_flapping_month",),
+        tests=("tests/contract/test_protocol_bounds.py::test_bounds_of_the_planner_over_a_flapping_month",),
     ),
     Mutant(
         invariant="bounds",

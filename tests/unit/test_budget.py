@@ -15,7 +15,8 @@ from edge.store.database import Store, Tx
 from edge.supervisor import Problems
 from edge.uplink.budget import PRESSURE_MAX, TELL_S, Budget
 from edge.uplink.outbox import Outbox
-from sync.messages import READINGS, SUMMARIES
+from edge.uplink.overflow import ROW_BYTES
+from sync.messages import READINGS, SUMMARIES, Held, Window
 from sync.ranges import EMPTY, Ranges
 from tests.stores import fetch, opened
 
@@ -137,6 +138,7 @@ async def test_readings_become_minutes_then_coarser_and_only_the_oldest_hours_ar
             spans = site.spans()
             if 3600 in spans and 3600 not in seen:
                 assert not site.budget.dropped_rows, "hours come before anything is dropped"
+                site.budget.limit_bytes = TINY_BYTES // 2
             seen |= set(spans)
             site.gone_is_explained()
             if site.budget.dropped_rows:
@@ -157,6 +159,26 @@ async def test_readings_become_minutes_then_coarser_and_only_the_oldest_hours_ar
         assert sum(sum(body["thinned"].values()) for _, body in site.events) > 100_000
 
 
+async def test_rows_are_counted_not_the_positions_between_their_ends(tmp_path: Path) -> None:
+    """What is carried stays at the front for ever: all that was ever made behind it must not seem to be there."""
+    async with site_in(tmp_path) as site:
+        await site.add(100, series=2, coming=False)
+        for _ in range(40):
+            await site.add(4000, every_ms=4000)
+            await blocked(site)
+            await site.budget.look()
+        there, ends = fetch(site.store.path, "SELECT count(*), max(seq) - min(seq) + 1 FROM summary")[0]
+        assert there < ends / 2
+        (carried,) = fetch(site.store.path, "SELECT count(*) FROM summary WHERE span_s = 0")[0]
+        site.clock.pass_s(TELL_S)
+        await site.budget.look()
+        assert site.budget.used is not None
+        assert site.budget.used.by_class["raw"] == site.raw().count * ROW_BYTES[READINGS]
+        assert site.budget.used.by_class["summaries"] == (there - carried) * ROW_BYTES[SUMMARIES]
+        assert set(site.spans()) <= {0, 60, 300}, "minutes are not given up for a room that is there"
+        site.gone_is_explained()
+
+
 async def test_what_is_delivered_leaves_before_anything_is_lost(tmp_path: Path) -> None:
     async with site_in(tmp_path) as site:
         await site.add(12_000)
@@ -166,6 +188,36 @@ async def test_what_is_delivered_leaves_before_anything_is_lost(tmp_path: Path) 
         assert site.raw() == Ranges(((9001, 17_000),))
         assert site.store.fronts[READINGS] == 9001
         assert not site.holes()
+
+
+async def test_what_is_delivered_leaves_though_older_rows_wait(tmp_path: Path) -> None:
+    """Live values go first: behind a backlog that drains slowly much is delivered, and need not be kept for it."""
+    async with site_in(tmp_path) as site:
+        await site.add(12_000)
+        await blocked(site)
+        delivered = Ranges(((2001, 6000), (6501, 11_000)))
+        async with site.store.write() as tx:
+            await site.outbox.bind(tx, "tw1-aaaaaaaaaaaaaaaa", "test")
+        site.outbox._settled[READINGS] = delivered
+        site.settled[READINGS] = delivered
+        site.budget.limit_bytes = 230_000
+        await site.add(100)
+        assert (Ranges(((1, 2000), (6001, 6500), (11_001, 12_100))) - site.raw()) == EMPTY
+        assert not site.spans(), "nothing that waits is made less"
+        holes = Ranges((first, last) for first, last, _, _ in site.holes())
+        assert holes
+        assert holes - delivered == EMPTY
+        assert {reason for _, _, reason, _ in site.holes()} == {"pruned"}
+        assert site.outbox.settled(READINGS) == delivered, "and it need not be sent again"
+        (span,) = site.outbox.sendable(READINGS)
+        log = span.log
+        rewound = Window(log=log, stream=READINGS, lo=1, hi=12_000)
+        held = Held(ledger="tw1-aaaaaaaaaaaaaaaa", newest=log, now_ms=0, windows=(rewound,))
+        folded = await site.outbox.take(held)
+        assert not folded.lost, "of what has left it is known why"
+        batch, unexplained = await site.outbox.fetch(READINGS, span, (2001, 6000))
+        assert not unexplained
+        assert {hole.reason for hole in batch.holes} == {"pruned"}
 
 
 async def test_what_is_on_its_way_stays(tmp_path: Path) -> None:
@@ -201,6 +253,21 @@ async def test_registers_and_events_are_never_dropped_and_their_sources_are_aske
         site.budget.limit_bytes *= 100
         await site.budget.look()
         assert site.pressed[-1] == 1
+
+
+async def test_a_summary_stands_for_rows_in_blocks_or_for_others(tmp_path: Path) -> None:
+    """Charts take the ones from the blocks, the others from their summary; of a mixed one they would miss some."""
+    async with site_in(tmp_path) as site:
+        await site.add(6010)
+        await blocked(site)
+        await site.add(6000)
+        async with site.store.write() as tx:  # what is over its share, and cannot be made less
+            await tx.execute("INSERT INTO block VALUES (1, 1, 0, NULL, NULL, NULL, NULL, zeroblob(1200000))")
+        site.budget.limit_bytes = 1_100_000
+        await site.add(100)
+        mixed = "SELECT count(*) FROM summary WHERE first <= 6010 AND last > 6010"
+        assert fetch(site.store.path, mixed) == [(0,)]
+        assert fetch(site.store.path, "SELECT count(*) FROM summary WHERE first > 6010") != [(0,)]
 
 
 async def test_a_clock_that_is_never_set_does_not_keep_readings_from_being_thinned(tmp_path: Path) -> None:

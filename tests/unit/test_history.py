@@ -12,10 +12,12 @@ import pytest
 from drivers.base import Quality
 from edge.clock import ClockState, FakeClock, iso_utc
 from edge.image import Reading
-from edge.store import history
+from edge.store import history, late
 from edge.store.blocks import BlockBuilder
+from edge.store.database import Store
 from edge.store.history import opened as history_opened
-from tests.stores import a_reading, opened, record
+from edge.store.thin import thin
+from tests.stores import a_reading, fetch, opened, record
 
 pytestmark = pytest.mark.anyio
 
@@ -211,10 +213,149 @@ async def test_a_cancelled_question_leaves_nothing_running(tmp_path: Path) -> No
 async def test_a_series_that_has_been_silent_for_long_is_found_in_the_tail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "NEAR_ROWS", 5)
+    monkeypatch.setattr(late, "NEAR_ROWS", 5)
     clock = FakeClock()
     async with opened(tmp_path, clock) as store:
         await record(store, clock, [a_reading(clock, "old.one", i) for i in range(3)])
         await record(store, clock, [a_reading(clock, "new.one", i) for i in range(10)])
         found = await history.series_list(store.path)
     assert [(s["name"], s["value"]) for s in found] == [("new.one", 9.0), ("old.one", 2.0)]
+
+
+# ------------------------------------------------------------------- thinned before they stood in a block
+
+WIDTHS_S = (60, 300, 420, 900, 3600, 86_400)
+
+
+async def thin_readings(store: Store, first: int, last: int) -> None:
+    """As the budget does it: summaries of a minute, and a hole."""
+    assert store.log is not None
+    async with store.write() as tx:
+        made = await thin(tx, stream="readings", first=first, last=last, span_s=60, log=store.log.id)
+        await tx.execute(
+            "INSERT INTO hole VALUES ('readings', :first, :last, 'downsampled', :n, NULL, NULL)",
+            {"first": first, "last": last, "n": made.rows},
+        )
+
+
+async def ten_seconds_apart(store: Store, clock: FakeClock, minutes: int) -> list[Reading]:
+    """Readings of a.x that are recorded, six a minute, some of them bad."""
+    taken = []
+    for i in range(minutes * 6):
+        quality = Quality.BAD if i % 7 == 3 else Quality.GOOD
+        taken.append(a_reading(clock, "a.x", i / 4, quality=quality))
+        clock.pass_s(10)
+    await record(store, clock, taken)
+    return taken
+
+
+def shown(store: Store, from_ms: int, to_ms: int) -> list[list[dict[str, Any]]]:
+    """Buckets of all widths."""
+    with history_opened(store.path) as asked:
+        return [history.readings_json(asked.readings(["a.x"], from_ms, to_ms, 9999, s)) for s in WIDTHS_S]
+
+
+def all_the_same(found: list[list[dict[str, Any]]], wanted: list[list[dict[str, Any]]]) -> None:
+    for one, other in zip(found, wanted, strict=True):
+        same(one, other)
+
+
+async def test_what_was_thinned_before_it_stood_in_a_block_is_shown(tmp_path: Path) -> None:
+    """From the summaries at first, from blocks as soon as these are made, whoever deletes the summaries then."""
+    clock = FakeClock()
+    began = clock.now_ms()
+    async with opened(tmp_path, clock) as store:
+        await ten_seconds_apart(store, clock, 150)
+        whole = (began, began + 3 * HOUR_MS)
+        wanted = shown(store, *whole)
+        await thin_readings(store, 1, 240)
+        await thin_readings(store, 421, 780)
+        all_the_same(shown(store, *whole), wanted)
+        with history_opened(store.path) as asked:
+            (piece,) = asked.readings(["a.x"], *whole, 9999)
+            assert [sample.span_s for sample in piece.samples].count(60) == 100
+            assert len(piece.samples) == 100 + 300
+        clock.pass_s(3600)
+        assert await BlockBuilder(store, clock).build() == 3
+        all_the_same(shown(store, *whole), wanted)
+        async with store.write() as tx:
+            await tx.execute("DELETE FROM summary")
+        all_the_same(shown(store, *whole), wanted)
+        with history_opened(store.path) as asked:
+            assert asked.readings(["a.x"], *whole, 9999)[0].samples == piece.samples
+
+
+async def test_readings_that_come_late_join_an_hour_that_was_thinned(tmp_path: Path) -> None:
+    clock = FakeClock()
+    began = clock.now_ms()
+    late = [(5, 70.0), (65, -70.0), (119, 3.0)]  # minute of the first hour, and value
+    answers = []
+    for is_thinned in (False, True):
+        clock = FakeClock()
+        folder = tmp_path / str(is_thinned)
+        folder.mkdir()
+        async with opened(folder, clock) as store:
+            await ten_seconds_apart(store, clock, 120)
+            if is_thinned:
+                await thin_readings(store, 1, 480)
+            clock.pass_s(3600)
+            await BlockBuilder(store, clock).build()
+            before_s = (clock.now_ms() - began) / 1000
+            rows = [a_reading(clock, "a.x", value, before_s=before_s - at * 60 - 59) for at, value in late]
+            await record(store, clock, rows)
+            answers.append(shown(store, began, began + 3 * HOUR_MS))
+            clock.pass_s(3600)
+            await BlockBuilder(store, clock).build()
+            answers.append(shown(store, began, began + 3 * HOUR_MS))
+    for found in answers[1:]:
+        all_the_same(found, answers[0])
+
+
+async def test_what_was_thinned_while_the_clock_was_unknown_is_shown_where_it_was(tmp_path: Path) -> None:
+    clock = FakeClock(state=ClockState.UNKNOWN)
+    async with opened(tmp_path, clock) as store:
+        began = clock.now_ms()
+        await ten_seconds_apart(store, clock, 150)
+        assert store.log is not None
+        wanted = shown(store, began, began + 3 * HOUR_MS)
+        await thin_readings(store, 1, 600)
+        all_the_same(shown(store, began, began + 3 * HOUR_MS), wanted)
+        await store.set_offset(store.log.id, 5 * HOUR_MS, estimated=False)
+        clock.pass_s(6 * 3600)
+        assert await BlockBuilder(store, clock).build() == 3
+        found = shown(store, began + 5 * HOUR_MS, began + 8 * HOUR_MS)
+        counts = [[sum(bucket["n"] for bucket in piece["readings"]) for piece in one] for one in found]
+        assert counts == [[sum(1 for i in range(900) if i % 7 != 3)]] * len(WIDTHS_S)
+
+
+async def test_a_series_of_which_only_summaries_are_left_is_listed(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store:
+        taken = await ten_seconds_apart(store, clock, 2)
+        await thin_readings(store, 1, 12)
+        for _ in range(2):  # from the summaries, then from the block that is made of them
+            (found,) = await history.series_list(store.path)
+            assert found["first"] == iso_utc(taken[0].ts_ms)
+            assert found["quality"] == "good"
+            clock.pass_s(3600)
+            await BlockBuilder(store, clock).build()
+            assert fetch(store.path, "SELECT n, last FROM block") == [(10, 11 / 4)]
+
+
+async def test_no_summary_stands_for_what_is_in_blocks_and_what_is_not(tmp_path: Path) -> None:
+    clock = FakeClock()
+    began = clock.now_ms()
+    async with opened(tmp_path, clock) as store:
+        await ten_seconds_apart(store, clock, 60)
+        clock.pass_s(60)
+        await BlockBuilder(store, clock).build()
+        assert fetch(store.path, "SELECT value FROM progress WHERE name = 'blocked'") == [(360,)]
+        await record(store, clock, [a_reading(clock, "a.x", 9.0, before_s=90 + at) for at in range(20)])
+        wanted = shown(store, began, began + HOUR_MS)
+        await thin_readings(store, 300, 360)
+        await thin_readings(store, 361, 380)
+        async with store.write() as tx:
+            await thin(tx, stream="summaries", first=1, last=999, span_s=3600, log=0)
+        found = shown(store, began, began + HOUR_MS)
+        same(found[-2], wanted[-2])  # of an hour
+        same(found[-1], wanted[-1])

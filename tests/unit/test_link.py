@@ -1,10 +1,14 @@
-"""When a broken link is tried again."""
+"""When a broken link is tried again, and what a name tells that nobody knows."""
 
 from __future__ import annotations
 
+import socket
+import threading
 from bisect import bisect_left
 
-from sync.link import RECONNECT_MAX_S, Patience
+import pytest
+
+from sync.link import RECONNECT_MAX_S, LinkConfig, LinkDown, Patience, connect
 
 SITES = 1000
 SPREAD_S = 5.0
@@ -44,3 +48,37 @@ def test_pauses_grow_with_jitter_to_a_cap() -> None:
     assert len(set(pauses)) == len(pauses)
     patience.reset()
     assert patience.next_s() <= 0.5
+
+
+@pytest.mark.anyio
+async def test_a_name_that_no_name_server_answers_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        over.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr("sync.link.CONNECT_TIMEOUT_S", 0.1)
+    try:
+        with pytest.raises(LinkDown, match=r"no name server answers for the broker's name broker\.invalid"):
+            async with connect(LinkConfig(host="broker.invalid", port=1883, client_id="x")):
+                pass
+    finally:
+        over.set()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", ["broker.invalid", "a" * 70 + ".example.org", "two..dots"])
+async def test_a_name_that_does_not_exist_is_told(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    ask = socket.getaddrinfo
+
+    def unknown(name: object, *rest: object, **more: object) -> object:
+        if name == "broker.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return ask(name, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(LinkDown, match=r"cannot be looked up \(.*\); check host and this machine's DNS"):
+        async with connect(LinkConfig(host=host, port=1883, client_id="x")):
+            pass

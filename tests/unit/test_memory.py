@@ -261,6 +261,20 @@ async def test_a_disk_that_takes_nothing_is_told_and_tried_again(site: Site) -> 
     assert site.load().saved == {"n": 2}
 
 
+async def test_a_disk_without_room_at_the_start_costs_no_memory(site: Site) -> None:
+    """SQLite cannot make its shared memory beside the file then: the file itself is sound, and stays where it is."""
+    await site.save(level=0.5)
+    shared = site.path.with_name("control.db-shm")
+    shared.symlink_to("nowhere/at-all")
+    with pytest.raises(sqlite3.OperationalError):
+        fetch(site.path, "SELECT saves FROM memory")
+    loaded = site.load()
+    assert (loaded.found, loaded.saved) == (Found.REMEMBERED, {"level": 0.5})
+    assert site.path.exists()
+    site.path.with_name("control.db-wal").write_bytes(b"what was not carried over yet")
+    assert site.load().found is Found.LOST  # without the journal it may be an older state
+
+
 async def test_the_table_may_come_later(site: Site, tmp_path: Path) -> None:
     site.path = tmp_path / "new.db"
     async with site.running() as memory:

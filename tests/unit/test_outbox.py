@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge.clock import ClockState, FakeClock
 from edge.store.database import Store
 from edge.uplink.outbox import Outbox
-from sync.messages import EVENTS, READINGS, SUMMARIES
+from sync.messages import EVENTS, READINGS, SUMMARIES, ReadingRows
 from sync.ranges import EMPTY, Ranges
 from tests.stores import fetch, opened
 
@@ -56,6 +56,33 @@ async def test_holes_that_touch_for_one_reason_are_one(tmp_path: Path) -> None:
         again = Outbox(store)
         await again.load()
         assert again.holes(READINGS) == outbox.holes(READINGS)
+
+
+@pytest.mark.parametrize("count", [1, 999, 1000, 1001, 2000, 2500])
+async def test_a_batch_is_read_in_parts_and_is_whole(tmp_path: Path, count: int) -> None:
+    async with opened(tmp_path, FakeClock()) as store:
+        outbox = Outbox(store)
+        await readings(store, count + 1)
+        odd = {at for at in (0, 998, 999, 1000, 1999, 2000, count - 1) if at < count}
+        async with store.write() as tx:
+            await tx.execute("UPDATE reading SET value = seq")
+            for at in odd:
+                await tx.execute(
+                    "UPDATE reading SET quality = 1, span_s = seq WHERE seq = :seq", {"seq": at + 1}
+                )
+            await tx.execute("DELETE FROM reading WHERE seq BETWEEN 500 AND 510")
+        await give_up(store, outbox, (500, 510))
+        (span,) = outbox.sendable(READINGS)
+        batch, unexplained = await outbox.fetch(READINGS, span, (1, count))
+        assert not unexplained
+        assert isinstance(batch.rows, ReadingRows)
+        seqs = list(batch.row_positions.members())
+        assert seqs == [seq for seq in range(1, count + 1) if not 500 <= seq <= 510]
+        assert list(batch.rows.value) == seqs
+        assert {seqs[at]: found for at, found in batch.rows.odd.items()} == {
+            at + 1: (1, "", at + 1) for at in odd
+        }
+        assert len(batch.rows.ts_ms) == len(batch.rows.ref) == len(seqs)
 
 
 async def test_a_hole_lies_in_one_log(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import anyio
@@ -250,6 +251,95 @@ async def test_late_readings_join_what_is_left_of_their_hour(tmp_path: Path) -> 
                 wanted = from_all_raw(rows, BEGIN_MS, BEGIN_MS + DAY_MS, width_ms)
                 same(asked(history, BEGIN_MS, BEGIN_MS + DAY_MS, width_ms), wanted)
         assert fetch(store.path, "SELECT count(*) FROM block WHERE data != x''") == [(0,)]
+
+
+@on_loop
+async def test_late_readings_come_into_every_width_wherever_they_fall(tmp_path: Path) -> None:
+    """Before and after they stand in blocks: in a day that is rolled up, in one without an hour, before all of them."""
+    clock = FakeClock()
+    begin = BEGIN_MS + DAY_MS
+    rows = [Row(begin + i * 1_200_000, float(i % 50), bad=False) for i in (*range(72), *range(144, 216))]
+    more = [
+        Row(begin + 7 * HOUR_MS + 61_000, 500.0, bad=False),
+        Row(begin + DAY_MS + 5 * HOUR_MS + 1_200_001, 600.0, bad=False),
+        Row(begin - 2 * HOUR_MS, -700.0, bad=False),
+        Row(begin + 2 * DAY_MS + 23 * HOUR_MS + 3_599_000, 800.0, bad=False),
+    ]
+    whole = (BEGIN_MS, begin + 3 * DAY_MS)
+
+    def check(history: History, known: Sequence[Row]) -> None:
+        for width_ms in (MINUTE_MS, 15 * MINUTE_MS, HOUR_MS, 5 * HOUR_MS, DAY_MS, 2 * DAY_MS):
+            wanted = from_all_raw(known, *whole, width_ms)
+            same(asked(history, *whole, width_ms), wanted)
+            for limit in (1, 2, 3):
+                same(asked(history, *whole, width_ms, limit), wanted[-limit:])
+
+    async with opened(tmp_path, clock) as store:
+        clock.pass_s(5 * 86_400)
+        await keep(store, clock, rows)
+        await Builder(store, clock).build()
+        with history_opened(store.path) as history:
+            check(history, rows)
+        for at in range(len(more)):
+            await keep(store, clock, [more[-1 - at]])
+            with history_opened(store.path) as history:
+                check(history, rows + more[len(more) - 1 - at :])
+        await Builder(store, clock).build()
+        with history_opened(store.path) as history:
+            check(history, rows + more)
+        async with store.write() as tx:
+            await tx.execute(LET_GO[1])
+        again = [Row(row.ts_ms + 60_000, 5.0, bad=False) for row in more]
+        again.append(Row(begin + 2 * DAY_MS + 23 * HOUR_MS + 300_000, 6.0, bad=False))
+        await keep(store, clock, again)
+        with history_opened(store.path) as history:
+            check(history, rows + more + again)
+        await Builder(store, clock).build()
+        with history_opened(store.path) as history:
+            check(history, rows + more + again)
+        async with store.write() as tx:
+            await tx.execute(LET_GO[60])
+        with history_opened(store.path) as history:
+            before = asked(history, *whole, 900_000)
+        again.append(Row(begin + 3 * HOUR_MS + 3_599_000, 7.0, bad=False))
+        again.append(Row(begin + DAY_MS + 8 * HOUR_MS + 1000, 8.0, bad=False))  # in an hour of its own
+        await keep(store, clock, again[-2:])
+        await Builder(store, clock).build()
+        before = sorted([*before, *from_all_raw(again[-1:], *whole, 900_000)], key=attrgetter("ts_ms"))
+        with history_opened(store.path) as history:
+            same(asked(history, *whole, 900_000), before)  # of the other one only its hour knows
+            same(
+                asked(history, *whole, HOUR_MS)[:30], from_all_raw(rows + more + again, *whole, HOUR_MS)[:30]
+            )
+        async with store.write() as tx:
+            for finest_s in (900, 3600):
+                await tx.execute(LET_GO[finest_s])
+        with history_opened(store.path) as history:
+            found, wanted = asked(history, *whole, DAY_MS), from_all_raw(rows + more + again, *whole, DAY_MS)
+            assert [(day.n, day.min, day.max) for day in found] == [
+                (day.n, day.min, day.max) for day in wanted
+            ]
+
+
+@on_loop
+async def test_the_last_value_is_known_to_the_minute_where_only_numbers_are_left(tmp_path: Path) -> None:
+    """Of two values of one minute the one that was written later counts as the last, whatever its second."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store:
+        clock.pass_s(7200)
+        await keep(store, clock, [Row(BEGIN_MS + 600_000 + 30_000, 1.0, bad=False)])
+        await Builder(store, clock).build()
+        async with store.write() as tx:
+            await tx.execute(LET_GO[1])
+        found = []
+        for second, value in ((-30, 2.0), (0, 3.0), (90, 4.0)):
+            await keep(store, clock, [Row(BEGIN_MS + 600_000 + second * 1000, value, bad=False)])
+            for _ in range(2):
+                with history_opened(store.path) as history:
+                    (hour,) = asked(history, BEGIN_MS, BEGIN_MS + HOUR_MS, HOUR_MS)
+                found.append(hour.last)
+                await Builder(store, clock).build()
+        assert found == [1.0, 1.0, 3.0, 3.0, 4.0, 4.0]
 
 
 @on_loop

@@ -8,7 +8,6 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 
 from edge.clock import EARLIEST_MS, ClockState, FakeClock
@@ -24,19 +23,15 @@ from edge.store.log import (
     new_log_id,
     offsets_by_evidence,
 )
-from edge.store.tables import metadata
 from sync.messages import LOG_END
+from tests.stores import migrated
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> StoreConfig:
-    path = tmp_path / "tidewatt.db"
-    engine = create_engine(f"sqlite:///{path}")
-    metadata.create_all(engine)
-    engine.dispose()
-    return StoreConfig(path=str(path))
+    return migrated(tmp_path)
 
 
 def fetch(config: StoreConfig, sql: str) -> list[tuple[object, ...]]:

@@ -20,6 +20,7 @@ from sync.window import (
     HOLD_S,
     LIVE_IN_FLIGHT_MAX,
     TROUBLES_MAX,
+    Flight,
     SendWindow,
 )
 
@@ -231,13 +232,53 @@ def test_what_the_broker_drops_is_known_by_its_size(window: SendWindow) -> None:
     answer(window, 1, 10)
     now = 2.0
     for _ in range(HALVE_AFTER):
-        assert not window.sizes.limited
+        assert window.limited is None
         window.sent(READINGS, LOG, (11, 30), now, size=1000)
         now = time_out(window, now, others=True)
-    assert (window.sizes.passed, window.sizes.dropped, window.sizes.limited) == (500, 1000, True)
+    assert window.limited is not None
+    assert (window.limited.passed, window.limited.dropped) == (500, 1000)
     window.sent(READINGS, LOG, (11, 30), now, size=1000)
     answer(window, 11, 30, now)
-    assert not window.sizes.limited  # it was bad luck
+    assert window.limited is None  # it was bad luck
+
+
+def test_a_stream_that_is_never_answered_is_not_called_too_large(window: SendWindow) -> None:
+    window.sent(READINGS, LOG, (1, 10), 0.0, size=500)
+    answer(window, 1, 10)
+    now = 2.0
+    for _ in range(HALVE_AFTER):
+        window.sent(EVENTS, LOG, (1, 20), now, size=1000)
+        now = time_out(window, now, others=True)
+    assert window.limited is None
+
+
+def test_a_stream_whose_topic_was_refused_for_a_while_is_not_called_too_large_afterwards(
+    window: SendWindow,
+) -> None:
+    now = 0.0
+    for first, last, size in ((1, 2, 300), (1, 1, 170), (3, 9, 900), (1, 1, 170), (3, 9, 900), (3, 5, 500)):
+        for _ in range(HALVE_AFTER):
+            window.sent(EVENTS, LOG, (first, last), now, size=size)
+            now = time_out(window, now, others=True)
+    window.sent(EVENTS, LOG, (1, 1), now, size=170)
+    window.answered(EVENTS, LOG, 1, 1, now)
+    assert window.limited is None
+
+
+def test_of_a_stream_that_is_never_answered_one_row_is_given_up(window: SendWindow) -> None:
+    """Its topic may be refused: each row would look as if it were to blame itself."""
+    now = 0.0
+    given_up: list[Flight] = []
+    for turn in range(10 * GIVE_UP_AFTER):
+        first = 1 + len(given_up)
+        window.sent(EVENTS, LOG, (first, first), now)
+        if turn == 8 * GIVE_UP_AFTER:
+            assert [flight.span for flight in given_up] == [(1, 1)]
+            window.answered(EVENTS, LOG, 1, 1, now)  # the hole that the first one left
+        window.heard(now + 0.1)
+        now = max(flight.due_s for flight in window.flights)
+        given_up += window.overdue(now)
+    assert [flight.span for flight in given_up] == [(1, 1), (2, 2)]
 
 
 def test_answers_measure_the_link(window: SendWindow) -> None:

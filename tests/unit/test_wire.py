@@ -23,6 +23,7 @@ from sync.messages import (
     EVENTS,
     META,
     READINGS,
+    REGISTER_READS,
     SOURCES_MAX,
     STREAMS,
     SUMMARIES,
@@ -389,6 +390,13 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=12,
 )
+COLUMNS_OF_DAYS = "channel_days by columns"
+DAY_COLUMNS: dict[str, Any] = {
+    "nmi": {"runs": [["n", 2]]}, "date": {"days": [739_000, 1]}, "line": {"steps": [3, 1]},
+    "values": [[3, 5, None], "[1.5, 2]"],
+    **{name: ["a", None] for name in (
+        "suffix", "hash", "unit", "interval_min", "quality", "method", "reason", "updated", "loaded", "header")},
+}  # fmt: skip
 VALID: dict[str, dict[str, Any]] = {
     READINGS: {
         "v": 1, "log": LOG, "run": LOG, "first": 5, "last": 8, "begin": 1, "head": 9, "closed": False,
@@ -408,6 +416,15 @@ VALID: dict[str, dict[str, Any]] = {
         "v": 1, "log": LOG, "run": LOG, "first": 1, "last": 1, "begin": 1, "head": 1, "closed": True,
         "clock": ["synced", None, False], "rows": [["n", "s", "d", "h", "u", 30, "[]", *["A"] * 6, 1]],
     },
+    COLUMNS_OF_DAYS: {
+        "v": 1, "log": LOG, "run": LOG, "first": 1, "last": 2, "begin": 1, "head": 2, "closed": True,
+        "clock": ["synced", 0, False], "days": DAY_COLUMNS,
+    },
+    REGISTER_READS: {
+        "v": 1, "log": LOG, "run": LOG, "first": 1, "last": 1, "begin": 1, "head": 1, "closed": True,
+        "clock": ["synced", 0, False], "rows": [["n", "s", "1", "m", "E", *["20290101"] * 2, *["0"] * 4, "A", "{}",
+            "h", *[""] * 3, 1]],
+    },
     "ask": {"v": 1, "run": LOG, "page": 1, "pages": 1, "logs": [[LOG, True, ["synced", 0, False], [["events", 1, 3]]]]},
     "held": {
         "v": 1, "ledger": "tw1", "newest": LOG, "now": 5, "windows": [[LOG, "events", 1, 9, [1, 3], [], [5, 5]]],
@@ -423,7 +440,8 @@ def dumped(message: Any) -> bytes:
 def decoded(kind: str, message: Any) -> object:
     if kind == "ask":
         return decode_ask(dumped(message))
-    return decode_held(dumped(message)) if kind == "held" else decode_batch(dumped(message), kind)
+    stream = CHANNEL_DAYS if kind == COLUMNS_OF_DAYS else kind
+    return decode_held(dumped(message)) if kind == "held" else decode_batch(dumped(message), stream)
 
 
 @pytest.mark.parametrize("kind", VALID)

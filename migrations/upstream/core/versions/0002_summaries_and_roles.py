@@ -145,9 +145,10 @@ NAMES = """
 """
 
 # Plain tables are united, and what is joined is joined outside: so the planner sees through to their indexes.
-# Measured with 1 M readings against the view of revision 0001: 0.98-1.0 times as long for all of them, 1.2-1.4 for one
-# edge of two (the join is planned otherwise), 0.6-1.2 for one series, in parallel as before.  A plain anti-join took
-# 2-2.8 times as long, and with 500,000 summaries beside them more than 20 s where this takes 0.5.
+# Measured against the view of revision 0001, with 1 M and with 2.4 M readings: 1.0-1.2 times as long for all of them,
+# 1.2-2.2 for one edge of two and 0.6-1.9 for one series, for the join is planned otherwise (see revision 0003), in
+# parallel as before.  A plain anti-join took 2-2.8 times as long, and with 500,000 summaries beside them more than 20 s
+# where this takes 0.5.
 BOTH = """
     SELECT edge, series, ts, value, quality, reason, span_s, calibration, log, seq, log AS source, true AS raw, 1 AS n,
         CASE WHEN value IS NULL OR quality = 2 THEN 0 ELSE 1 END AS good, value AS min, value AS max,

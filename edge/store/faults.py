@@ -1,0 +1,27 @@
+"""The child process that looks for damage in the open database: a line for each fault, none where it is sound."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from typing import Final
+
+FAULTS_SHOWN_MAX: Final = 5
+BUSY_TIMEOUT_S: Final = 30.0
+
+
+def faults(path: str) -> list[str]:
+    """What SQLite's `quick_check` finds."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+    connection.execute("PRAGMA query_only = ON")
+    try:
+        found = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({FAULTS_SHOWN_MAX})")]
+    except sqlite3.DatabaseError as error:
+        found = [str(error)]
+    return [line for line in found if line != "ok"]
+
+
+if __name__ == "__main__":
+    os.nice(19)
+    sys.stdout.write("\n".join(faults(sys.argv[1])))
