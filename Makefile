@@ -57,7 +57,7 @@ demo: $(READY) ## a simulated site into a real Postgres; Ctrl-C ends it
 	  $(if $(call on,$(KEEP)),--keep) $(if $(BROKER),--broker '$(BROKER)') $(if $(PORT),--port '$(PORT)') \
 	  $(if $(DIR),--dir '$(DIR)')
 
-bench: $(READY) ## memory, CPU, bytes, lateness and the drain of a million readings, beside their targets
+bench: $(READY) ## what it costs and how fast it is, beside the targets; BENCH=PART for one, BENCH=--help for which
 	@.ci/need mosquitto=mosquitto >&2
 	@$(BIN)/python -m tests.bench $(BENCH) $(if $(call on,$(JSON)),--json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ class Figure:
 
     target  what product says it should be; None for a figure that is only there to compare with
     better  whether less or more of it is wanted
+    others  share of the machine that others used just before its bench began
     """
 
     part: str
@@ -25,6 +27,7 @@ class Figure:
     target: float | None = None
     better: Literal["less", "more"] = "less"
     note: str = ""
+    others: float = 0.0
 
     @property
     def met(self) -> bool | None:
@@ -40,17 +43,24 @@ class Figure:
         if self.met:
             return "met"
         missed = abs(self.value - self.target)
-        return f"missed by {missed:,.3g} {self.unit} ({missed / self.target:.0%})"
+        share = f" ({missed / self.target:.0%})" if self.target else ""
+        return f"TARGET MISSED by {missed:,.3g} {self.unit}{share}"
+
+
+def nearest_rank(ordered: Sequence[float], share: float) -> float:
+    """The least of the values, which are in order, that so large a share of all does not exceed."""
+    return ordered[max(1, math.ceil(share * len(ordered))) - 1]
 
 
 def machine() -> str:
-    """What was measured on."""
+    """What was measured on, and how loaded it is."""
     python, kernel = platform.python_version(), platform.release()
-    return f"{platform.machine()}, {os.cpu_count()} cores, Linux {kernel}, Python {python}"
+    load = " ".join(f"{minutes:.1f}" for minutes in os.getloadavg())
+    return f"{platform.machine()}, {os.cpu_count()} cores, Linux {kernel}, Python {python}, load {load}"
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """Aligned columns, a heading for each part."""
+    """Aligned columns, a heading for each part, and at the end which targets were missed."""
     rows = [
         (
             figure.what,
@@ -69,7 +79,7 @@ def table(figures: Sequence[Figure]) -> str:
     for figure, row in zip(figures, rows, strict=True):
         if figure.part != part:
             part = figure.part
-            lines += ["", part]
+            lines += ["", f"{part}  (others used {figure.others:.0%} of the machine before)"]
         cells = (
             row[0].ljust(widths[0]),
             row[1].rjust(widths[1]),
@@ -77,7 +87,16 @@ def table(figures: Sequence[Figure]) -> str:
             row[3].ljust(widths[3]),
         )
         lines.append(("  " + "  ".join((*cells, row[4]))).rstrip())
-    return "\n".join(lines)
+    return "\n".join([*lines, "", summary(figures)])
+
+
+def summary(figures: Sequence[Figure]) -> str:
+    """How many targets were met, and which were not."""
+    missed = [figure for figure in figures if figure.met is False]
+    judged = sum(figure.met is not None for figure in figures)
+    told = f"{judged - len(missed)} of {judged} targets met"
+    names = "".join(f"\n  {figure.part}: {figure.what}" for figure in missed)
+    return f"{told}; TARGET MISSED:{names}" if missed else told
 
 
 def as_json(figures: Sequence[Figure]) -> str:
@@ -89,6 +108,7 @@ def as_json(figures: Sequence[Figure]) -> str:
                 {
                     "part": figure.part, "what": figure.what, "value": figure.value, "unit": figure.unit,
                     "target": figure.target, "met": figure.met, "note": figure.note,
+                    "others": round(figure.others, 3),
                 }
                 for figure in figures
             ],

@@ -1,4 +1,4 @@
-"""How late the decide tick begins: at rest, beside a 50 MB parse, during a backlog drain, and with hung buses.
+"""How late the decide tick begins: at rest, while 50 MB meter files are imported, in a backlog drain, with hung buses.
 
 One daemon with 500 points at 1 Hz and 22 outputs, of which 16 ramp all the time, so that it ticks ten times a second.
 Beside it a bare event loop ticks at the same step: what the machine itself does to a sleeper, in the same seconds.
@@ -7,20 +7,21 @@ Beside it a bare event loop ticks at the same step: what the machine itself does
 from __future__ import annotations
 
 import contextlib
-import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import psycopg
 
+from edge.demo import meterfile
 from edge.demo.process import Child
-from tests.bench import drain, driven, parse, ticks
+from tests.bench import backlog, driven, ticks
 from tests.bench.figures import Figure
 from tests.bench.processes import usage
 from tests.bench.rig import Rig, Site, until
@@ -32,10 +33,16 @@ BACKLOG: Final = 600_000
 WATCH_S: Final = 20.0
 REST_S: Final = 30.0
 SETTLE_S: Final = 5.0
-ASKS_MAX: Final = 60
 BLOCKS_DONE_S: Final = 40.0
 """After a start the blocks of ended hours are built at 30 s; by now they are."""
-STARTS: Final = 5
+STARTS: Final = 4
+FILES: Final = 3
+METERS: Final = 20
+DAYS: Final = 365
+QUICK_INBOX: Final = """
+[meters]
+scan_interval_s = 0.2
+"""
 P99_MS: Final = 10.0
 START_S: Final = 2.0
 CPU_PERCENT: Final = 8.0
@@ -43,34 +50,32 @@ CPU_PERCENT: Final = 8.0
 
 def measure(rig: Rig, *, say: Callable[[str], None]) -> Iterator[Figure]:
     """Starts, then each condition; processor time is that of the condition at rest."""
-    site = rig.site(points={"waves": POINTS}, more=driven.config(lights=RAMPS))
+    site = rig.site(points={"waves": POINTS}, more=driven.config(lights=RAMPS) + QUICK_INBOX)
     say(f"{STARTS} starts")
     yield from starts(site)
-    anyio.run(drain.fill, site, BACKLOG)
-    meters, parsed = rig.folder / "meters.csv", rig.folder / "parsed"
-    parse.write(meters)
+    anyio.run(backlog.fill, site, BACKLOG)
+    files = [_meter_file(rig.folder / f"{seed}.csv", seed) for seed in range(FILES)]
     daemon, baseline = rig.folder / "daemon.ticks", rig.folder / "bare.ticks"
-    site.patch = ticks.PATCH.format(path=str(daemon)) + parse.PATCH.format(
-        path=str(meters), seconds=WATCH_S, counted=str(parsed)
-    )
+    site.patch = ticks.PATCH.format(path=str(daemon))
+    site.hold_back()
     watch = _Watch(daemon, baseline)
     with _bare(baseline, rig), site.running("sink"), site.running("run") as running:
         began_s = time.perf_counter()
         _ramp(site)
         say(f"lateness while {BACKLOG:,} readings drain")
-        with psycopg.connect(site.dsn, autocommit=True) as arrivals:
-            _begin_to_drain(site, arrivals)
-            with watch(f"during a drain of {BACKLOG:,} readings"):
-                until(lambda: drain.arrived(arrivals) >= BACKLOG, "the drain")
+        site.let_go()
+        draining = watch(f"during a drain of {BACKLOG:,} readings")
+        with psycopg.connect(site.dsn, autocommit=True) as arrivals, draining:
+            until(lambda: backlog.arrived(arrivals) >= BACKLOG, "the drain")
         time.sleep(max(SETTLE_S, BLOCKS_DONE_S - (time.perf_counter() - began_s)))
-        say(f"lateness at rest, beside a parse, and with hung buses: {REST_S + 2 * WATCH_S:g} s")
+        say(f"lateness at rest, beside imports, and with hung buses: {REST_S + 2 * WATCH_S:g} s")
         processor = _Processor(running.pid)
         with watch("at rest"), processor:
             time.sleep(REST_S)
-        with watch("beside a child at nice 19 that parses 50 MB"):
-            running.send(signal.SIGUSR1)
-            time.sleep(WATCH_S)
-        until(parsed.exists, "the parse")
+        with watch(f"while {FILES} meter files of 50 MB are imported"):
+            for file in files:
+                file.rename(site.folder / "inbox" / file.name)
+            until(lambda: _imported(site) == FILES, "the imports")
         with watch("with a hung device bus and a hung output bus"):
             site.add(driven.HUNG)
             time.sleep(WATCH_S)
@@ -80,6 +85,20 @@ def measure(rig: Rig, *, say: Callable[[str], None]) -> Iterator[Figure]:
         part=f"{POINTS} points at 1 Hz with {RAMPS} ramps, {REST_S:g} s", what="processor",
         value=processor.percent, unit="% of a core", target=CPU_PERCENT,
     )  # fmt: skip
+
+
+def _meter_file(path: Path, seed: int) -> Path:
+    """A year of five-minute intervals: 50 MB."""
+    meters = meterfile.meters(METERS, ("E1", "B1", "K1", "Q1"), 5)
+    with path.open("w", newline="", encoding="ascii") as out:
+        out.writelines(meterfile.nem12(meters, date(2025, 1, 1), DAYS, created="202601010300", seed=seed))
+    return path
+
+
+def _imported(site: Site) -> int:
+    with contextlib.closing(sqlite3.connect(site.database)) as connection:
+        found = connection.execute("SELECT count(*) FROM meter_file WHERE state = 'completed'").fetchone()
+    return int(found[0])
 
 
 class _Watch:
@@ -155,16 +174,6 @@ def _ramp(site: Site) -> None:
 
     with ThreadPoolExecutor(RAMPS) as people:
         list(people.map(ramp, range(RAMPS)))
-
-
-def _begin_to_drain(site: Site, arrivals: psycopg.Connection[tuple[Any, ...]]) -> None:
-    """Until the first rows arrive; what the edge asked before the sink was there is asked again."""
-    for _ in range(ASKS_MAX):
-        if drain.arrived(arrivals):
-            return
-        site.ask("sync.bind", ledger=site.upstream.ledger())
-        time.sleep(1.0)
-    raise TimeoutError(f"nothing drained within {ASKS_MAX} s")
 
 
 def _hangs(site: Site) -> None:

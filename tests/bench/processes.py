@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-TICKS_S = os.sysconf("SC_CLK_TCK")
+TICKS_S: Final = os.sysconf("SC_CLK_TCK")
+IDLE: Final = slice(3, 5)
+"""Where /proc/stat's first line counts time that nobody used: idle, and waiting for a disk."""
+COUNTED: Final = slice(0, 8)
+"""Its columns but guests', which are in user time already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +30,27 @@ class Usage:
     rss_mb: float
     cpu_s: float
     written: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Of one process; `peak_mb` is the most that was resident since its start, or since clear_refs was written 5."""
+
+    rss_mb: float
+    pss_mb: float
+    peak_mb: float
+
+
+def memory(pid: int) -> Memory:
+    """Of the process alone, now."""
+    peak = next(
+        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")
+    )
+    return Memory(
+        rss_mb=_memory_kb(pid, "Rss") / 1024,
+        pss_mb=_memory_kb(pid, "Pss") / 1024,
+        peak_mb=int(peak.split()[1]) / 1024,
+    )
 
 
 def family(pid: int) -> list[int]:
@@ -49,6 +77,30 @@ def usage(pid: int) -> Usage:
         cpu_s=sum(map(_cpu_s, members)),
         written=sum(map(_written, members)),
     )
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of the process with its descendants, those that ended included."""
+    total = 0.0
+    for member in family(pid):
+        with suppress(OSError):  # it ended meanwhile: its parent has its time
+            total += _cpu_s(member)
+    return total
+
+
+def busy(seconds: float) -> float:
+    """The share of all processors that is used while nothing of ours runs, looked at for so long."""
+    before = _machine()
+    time.sleep(seconds)
+    used, total = (now - then for now, then in zip(_machine(), before, strict=True))
+    return used / total if total else 0.0
+
+
+def _machine() -> tuple[int, int]:
+    """Ticks that all processors were used, and all their ticks, since the start."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    total = sum(fields[COUNTED])
+    return total - sum(fields[IDLE]), total
 
 
 def _memory_kb(pid: int, kind: str) -> int:

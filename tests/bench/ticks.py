@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import struct
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.control.loop import RAMP_STEP_S
+from tests.bench.figures import nearest_rank
 
 #: Runs in the daemon before it starts: what the histogram is told is also kept as it is, with its moment.
 PATCH: Final = """
@@ -52,18 +52,13 @@ def lateness(path: Path, begin_s: float, end_s: float, *, step_s: float = RAMP_S
         raise RuntimeError(f"{path}: no tick in {end_s - begin_s:.1f} s")
     late.sort()
     return Lateness(
-        ticks=len(late), p50_ms=_share(late, 0.5) * 1000, p99_ms=_share(late, 0.99) * 1000,
+        ticks=len(late), p50_ms=nearest_rank(late, 0.5) * 1000, p99_ms=nearest_rank(late, 0.99) * 1000,
         max_ms=late[-1] * 1000,
     )  # fmt: skip
 
 
 def _whole(raw: bytes) -> bytes:
     return raw[: len(raw) // TICK.size * TICK.size]
-
-
-def _share(ordered: list[float], share: float) -> float:
-    """The nearest rank: the value that so large a share of all does not exceed."""
-    return ordered[math.ceil(share * len(ordered)) - 1]
 
 
 async def bare(path: Path) -> None:

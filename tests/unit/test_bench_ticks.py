@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import parse, ticks
+from tests.bench import ticks
 
 
 def written(folder: Path, late_s: list[float], step_s: float = 0.1) -> Path:
@@ -35,10 +35,3 @@ def test_only_the_while_that_is_asked_for_counts(tmp_path: Path) -> None:
     assert ticks.lateness(path, 101, 102).max_ms == pytest.approx(2)
     with pytest.raises(RuntimeError, match="no tick"):
         ticks.lateness(path, 500, 510)
-
-
-def test_the_file_to_parse_is_as_large_as_said(tmp_path: Path) -> None:
-    path = tmp_path / "meters.csv"
-    parse.write(path, 1_000_000)
-    assert path.stat().st_size >= 1_000_000
-    assert parse.parse(path) % (parse.INTERVALS * parse.DAYS_A_METER) == 0
