@@ -29,7 +29,14 @@ from edge.config import Config
 from edge.control.loop import DEVICE
 from edge.control.queries import last_changes
 from edge.ground import Ground
-from edge.local import LocalRefused
+from edge.local import LocalRefused, LocalUnavailable, http_socket_path, socket_path
+from edge.meters import ledger
+from edge.meters.config import Mode
+from edge.meters.files import Source, as_json
+from edge.meters.questions import MeterQuestions
+from edge.meters.room import Room
+from edge.meters.service import Meters
+from edge.meters.uploads import NotTaken
 from edge.mistakes import ConfigInvalid
 from edge.status import Site
 from edge.store.blocks import BlockBuilder
@@ -45,6 +52,10 @@ from edge.uplink.live import LiveValues
 from edge.uplink.outbox import Outbox
 from edge.uplink.publisher import Publisher
 from edge.version import version
+from edge.web import files, meters
+from edge.web.files import UploadRefused
+from edge.web.localweb import LocalWeb
+from edge.web.routes import Route
 from edge.web.server import WebServer
 from migrations.modules import MigrationError
 from migrations.state import ensure_migrated
@@ -52,6 +63,7 @@ from sync.messages import Topics
 from sync.ranges import EMPTY, Ranges
 
 PAGE_LOOK_S: Final = 2.0
+MEGABYTE: Final = 1_000_000
 DRAIN_LOOK_S: Final = 0.05
 SWITCH_INTERVAL_S: Final = 0.0005
 """A busy thread gives the interpreter back to the loop this soon (design: p99 lateness)."""
@@ -84,6 +96,7 @@ class App:
             problems=problems, control=ground.control,
         )  # fmt: skip
         self._live: LiveValues | None = None
+        self.meters: Meters | None = None
 
     # ------------------------------------------------------------------------------------------ loops
 
@@ -103,7 +116,7 @@ class App:
         budget = Budget(
             self.store, self.config.store, self.clock, settled=self._may_go, in_flight=self._in_flight,
             give_up=self.outbox.give_up, shrink=retention.shrink, put_event=self.events.put,
-            problems=self.problems, press=self._press,
+            problems=self.problems, press=self._press, kept_bytes=ledger.stored_bytes,
         )  # fmt: skip
         self.site.budget = budget
         self.recorder.before_flush.append(budget.enforce)
@@ -111,6 +124,8 @@ class App:
         start("budget", budget.run)
         start("uplink", self._uplink)
         start("web", self._web)
+        start("localweb", self._local_web)
+        start("meters", self._meters)
         start("check", self._check)
         start("inventory", self._record_inventory)
         start("journal", self._recall_changes)
@@ -165,7 +180,7 @@ class App:
         config = self.config.web
         if not config.enabled:
             return
-        server = WebServer(config, self.site, self.clock, version=VERSION)
+        server = WebServer(config, self.site, self.clock, routes=self._routes(), version=VERSION)
 
         async def tell() -> None:
             while True:
@@ -179,6 +194,64 @@ class App:
             group.start_soon(tell)
             await server.run()
 
+    def _http_socket(self) -> Path:
+        return http_socket_path(socket_path(self.config.local, self.config.store.database))
+
+    def _routes(self) -> tuple[Route, ...]:
+        upload = files.routes(self._receive_file, str(self._http_socket().absolute()))
+        return (*upload, *meters.routes(MeterQuestions(self.store.path)))
+
+    async def _local_web(self) -> None:
+        local = LocalWeb(self._http_socket(), self.site, self.clock, routes=self._routes(), version=VERSION)
+        try:
+            listening = local.listen()
+        except LocalUnavailable as error:
+            self.problems.set("localweb.path", str(error), severity="warning")
+            raise
+        self.problems.clear("localweb.path")
+        await local.serve(listening)
+
+    # ------------------------------------------------------------------------------------ meter files
+
+    async def _meters(self) -> None:
+        config, store = self.config, self.store
+        if not config.meters.enabled:
+            self.meters = self.site.meters = None
+            return
+        room = Room(store.path, self.site.budget, disk_min_bytes=config.store.disk_free_min_mb * MEGABYTE)
+        self.meters = self.site.meters = Meters(
+            store=store, config=config.meters, clock=self.clock, put_event=self.events.put,
+            problems=self.problems, room=room,
+        )  # fmt: skip
+        await self.meters.run()
+
+    def taking(self) -> Meters:
+        """What takes meter files in.  Raises LocalRefused when that is switched off."""
+        if self.meters is None:
+            raise LocalRefused("no meter files are taken in; set [meters] enabled = true")
+        return self.meters
+
+    async def _receive_file(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        name: str,
+        mode: Mode | None,
+        source: Source,
+        who: str,
+        size_bytes: int | None,
+    ) -> dict[str, Any]:
+        try:
+            outcome = await self.taking().receive(
+                chunks, name=name, mode=mode, source=source, size_bytes=size_bytes
+            )
+        except LocalRefused as error:
+            raise UploadRefused(503, str(error)) from None
+        except NotTaken as error:
+            raise UploadRefused(error.status, str(error)) from None
+        self.events.put("file-received", outcome.file.hash, "info", {"name": outcome.file.name, "who": who})
+        return {"file": as_json(outcome.file), "known": outcome.known}
+
     # ---------------------------------------------------------------------------------------- reload
 
     async def apply(self, config: Config, changed: tuple[str, ...], before: set[str]) -> None:
@@ -191,6 +264,8 @@ class App:
                 self._live.gone(*(before - _series_of(config, before)))
         if "uplink" in changed:
             await self.ground.restart_loop("uplink", self._uplink)
+        if "meters" in changed:
+            await self.ground.restart_loop("meters", self._meters)
         if "web" in changed:
             await self.ground.restart_loop("web", self._web)
 

@@ -28,6 +28,7 @@ from edge.control.config import (
 )
 from edge.local import LocalConfig
 from edge.log import LogConfig
+from edge.meters.config import MetersConfig
 from edge.options import AtRunTime
 from edge.poll.config import DeviceCommon, PollConfig, device_model, installed_devices_model
 from edge.settings import CrossChecked
@@ -82,6 +83,7 @@ class Config(CrossChecked):
     uplink: UplinkConfig = Field(UplinkConfig(), description="delivery over MQTT")
     web: WebConfig = Field(WebConfig(), description="page, API and metrics")
     local: LocalConfig = Field(LocalConfig(), description="the command line's way to the daemon")
+    meters: MetersConfig = Field(MetersConfig(), description="meter files of the utility")
     sink: SinkConfig | None = Field(None, description="the upstream process, where this file serves it too")
     devices: Annotated[tuple[DeviceCommon, ...], AtRunTime(installed_devices_model)] = Field(
         (), description="what is polled; a [[devices]] table each"
@@ -138,6 +140,7 @@ class UpstreamConfig(CrossChecked):
     uplink: Elsewhere = Field(None, description=ELSEWHERE)
     web: Elsewhere = Field(None, description=ELSEWHERE)
     local: Elsewhere = Field(None, description=ELSEWHERE)
+    meters: Elsewhere = Field(None, description=ELSEWHERE)
     devices: Elsewhere = Field(None, description=ELSEWHERE)
     control: Elsewhere = Field(None, description=ELSEWHERE)
     outputs: Elsewhere = Field(None, description=ELSEWHERE)

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 RUN_DIRECTORY: Final = Path("/run/tidewatt")
 STATE_DIRECTORY: Final = Path("/var/lib/tidewatt")
 SOCKET_NAME: Final = "tidewatt.sock"
+HTTP_SOCKET_NAME: Final = "tidewatt-http.sock"
 SOCKET_MODE: Final = 0o660
 REQUEST_BYTES_MAX: Final = 64 * 1024
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -61,6 +62,11 @@ def socket_path(config: LocalConfig, database: Path) -> Path:
     return database.with_name(SOCKET_NAME)
 
 
+def http_socket_path(beside: Path) -> Path:
+    """Where the daemon serves HTTP to people on this machine: beside the command line's socket."""
+    return beside.with_name(HTTP_SOCKET_NAME)
+
+
 class LocalRefused(Exception):
     """The daemon said no; raised by verbs too.  The text is for a person, `exit_code` for the shell."""
 
@@ -86,7 +92,7 @@ Verb = Callable[[dict[str, Any], Peer], Awaitable[Any]]
 
 
 @contextmanager
-def _address(path: Path) -> Iterator[str]:
+def address_of(path: Path) -> Iterator[str]:
     """What to bind or connect to; a path too long for the system call goes by its directory's descriptor."""
     if len(os.fsencode(path)) <= ADDRESS_BYTES_MAX:
         yield str(path)
@@ -115,7 +121,7 @@ class LocalServer:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Listen and serve.  Raises LocalUnavailable when another daemon listens there, or nobody can."""
-        listening = _bind(self.path)
+        listening = bind_socket(self.path)
         identity = self.path.stat().st_ino
         try:
             async with anyio.create_task_group() as group:
@@ -130,7 +136,7 @@ class LocalServer:
                 finally:
                     server.close()
         finally:
-            _unlink_if(self.path, identity)
+            unlink_if(self.path, identity)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[LocalServer]:
@@ -154,7 +160,7 @@ class LocalServer:
             writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = _peer_of(writer)
+        peer = peer_of(writer.get_extra_info("socket"))
         while True:
             try:
                 with anyio.fail_after(IDLE_TIMEOUT_S):
@@ -211,14 +217,14 @@ async def _send(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
         await writer.drain()
 
 
-def _peer_of(writer: asyncio.StreamWriter) -> Peer:
-    size = struct.calcsize("3i")
-    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+def peer_of(connected: Any) -> Peer:
+    """Who is at the other end of a connected Unix socket."""
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, gid = struct.unpack("3i", credentials)
     return Peer(pid=pid, uid=uid, gid=gid)
 
 
-def _bind(path: Path) -> socket.socket:
+def bind_socket(path: Path) -> socket.socket:
     """Listen at `path`, which takes the place of a socket that nobody listens at any more.
 
     Bound under another name and moved: at no moment does the socket stand there with the wrong mode.
@@ -228,7 +234,7 @@ def _bind(path: Path) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         fresh.unlink(missing_ok=True)
-        with _address(fresh) as address:
+        with address_of(fresh) as address:
             listening.bind(address)
         fresh.chmod(SOCKET_MODE)
         listening.listen(LISTEN_BACKLOG)
@@ -251,7 +257,7 @@ def _refuse_if_taken(path: Path) -> None:
         raise LocalUnavailable(f"{path} is a file, not a socket; move it away, or set socket under [local]")
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe,
-        _address(path) as address,
+        address_of(path) as address,
     ):
         probe.settimeout(1.0)
         try:
@@ -265,7 +271,7 @@ def _refuse_if_taken(path: Path) -> None:
     raise LocalUnavailable(f"another daemon already listens at {path}; stop that one first")
 
 
-def _unlink_if(path: Path, identity: int) -> None:
+def unlink_if(path: Path, identity: int) -> None:
     """Remove our socket, but not one that a successor has put in its place."""
     try:
         if path.stat().st_ino == identity:
@@ -289,7 +295,7 @@ class LocalClient:
     def __enter__(self) -> LocalClient:
         self._socket.settimeout(self._timeout_s)
         try:
-            with _address(self._path) as address:
+            with address_of(self._path) as address:
                 self._socket.connect(address)
         except OSError as error:
             self._socket.close()

@@ -90,7 +90,7 @@ def summary(
         "source": source, "first": first, "last": last, "n": len(values), "series": series.name,
         "unit": series.unit, "ts_ms": begin, "span_s": span_s, "good": len(values), "min": min(values),
         "mean": sum(values) / len(values), "max": max(values), "last_value": values[-1], "quality": 0,
-        "reason": None, "calibration": series.calibration or None, **fields,
+        "reason": None, "calibration": series.calibration or None, "interval_s": 0, **fields,
     }  # fmt: skip
     return tuple(row[column] for column in messages.RECORD_COLUMNS[messages.SUMMARIES])
 

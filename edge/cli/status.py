@@ -199,7 +199,8 @@ def _backlog(delivery: dict[str, Any], lane: dict[str, Any]) -> str:
     rows = sum(stream["backlog"] for stream in streams)
     if not rows:
         return "nothing waits"
-    parts = [f"{rows:,} rows in {sum(stream['fragments'] for stream in streams)} ranges"]
+    ranges = sum(stream["fragments"] for stream in streams)
+    parts = [f"{rows:,} rows in {ranges} range{'' if ranges == 1 else 's'}"]
     if lane["behind_s"] is not None:
         parts.append(f"oldest {show_duration(lane['behind_s'])}")
     parts.append(f"window {lane['in_flight']} of {lane['limit']} (up to {lane['limit_max']})")

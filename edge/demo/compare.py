@@ -49,16 +49,34 @@ META_THERE: Final = """
     FROM meta m JOIN edge e ON e.id = m.edge WHERE e.name = %s ORDER BY m.log, m.seq
 """
 
+CHANNEL_DAYS_HERE: Final = """
+    SELECT c.nmi, c.suffix, d.date, d.hash, d.unit, d.interval_min, d."values", d.quality, d.method, d.reason,
+        d.updated, d.loaded, d.header, d.line
+    FROM channel_day s JOIN day d ON d.id = s.day JOIN channel c ON c.id = d.channel
+"""
+CHANNEL_DAYS_THERE: Final = """
+    SELECT d.nmi, d.suffix, to_char(d.date, 'YYYYMMDD')::integer, d.hash, d.unit, d.interval_min, d."values"::text,
+        d.quality::text, d.method::text, d.reason::text, d.updated, d.loaded, d.header, d.line
+    FROM channel_day d JOIN edge e ON e.id = d.edge WHERE e.name = %s
+"""
+METER_VALUES_HERE: Final = "SELECT coalesce(sum(value_count), 0) FROM meter_file WHERE state = 'completed'"
+METER_VALUES_THERE: Final = """
+    SELECT coalesce(sum(jsonb_array_length(d."values")), 0) FROM channel_day d JOIN edge e ON e.id = d.edge
+    WHERE e.name = %s
+"""
+
 Position = tuple[int, int]
 """(log, seq)."""
 Row = tuple[Position, tuple[Any, ...]]
+Fact = tuple[tuple[Any, ...], tuple[Any, ...]]
+"""Key and content of a row that is known by what it is, not by its position."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
     """One stream, compared.
 
-    stored, upstream  rows on either side (of meta: keys)
+    stored, upstream  rows on either side (of meta: keys; of channel-days: versions)
     missing           stored here, not there             doubled  a position that is there more than once
     differing         another content at the same position
     unknown           there, though no such row was ever here
@@ -113,16 +131,26 @@ class Upstream:
 
     def count(self) -> int:
         """Readings that Postgres holds, by the ledger; 0 while it cannot be asked."""
+        return self._number(
+            "SELECT coalesce(sum(stored), 0) FROM v1_completeness WHERE edge = %s AND stream = 'readings'"
+        )
+
+    def meter_values(self) -> int:
+        """Values of meter files that Postgres holds; 0 while it cannot be asked."""
+        return self._number(METER_VALUES_THERE)
+
+    def _number(self, query: str) -> int:
         try:
             with self._connect() as connection:
-                found = connection.execute(
-                    "SELECT coalesce(sum(stored), 0) FROM v1_completeness"
-                    " WHERE edge = %s AND stream = 'readings'",
-                    [self._edge],
-                ).fetchone()
+                found = connection.execute(query.encode(), [self._edge]).fetchone()
         except psycopg.OperationalError:
             return 0
         return int(found[0]) if found else 0
+
+    def contents(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """Rows of this edge that have no position, in no order."""
+        with self._connect() as connection:
+            yield from connection.execute(query.encode(), [self._edge])
 
     def rows(self, query: str) -> Iterator[Row]:
         """Rows of this edge in the order of their positions."""
@@ -177,6 +205,10 @@ def compare(database: Path, upstream: Upstream, heads: Mapping[str, int]) -> Com
                     map(_parsed, here.rows("meta", META_HERE, ts_at=0)),
                     map(_parsed, upstream.rows(META_THERE)),
                     head=heads.get("meta"),
+                ),
+                "channel_days": compare_facts(
+                    map(_day_here, connection.execute(CHANNEL_DAYS_HERE)),
+                    map(_day_there, upstream.contents(CHANNEL_DAYS_THERE)),
                 ),
             }
         )
@@ -245,4 +277,65 @@ def compare_meta(here: Iterable[Row], there: Iterable[Row], *, head: int | None 
             counts.differing += 1
     counts.unknown = len(found.keys() - due.keys() - later.keys())
     counts.after = sum(found.get(key) != row for key, row in later.items())
+    return counts
+
+
+def meter_values(database: Path) -> int:
+    """Values of meter files that SQLite holds."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        return int(connection.execute(METER_VALUES_HERE).fetchone()[0])
+
+
+def _day_here(row: tuple[Any, ...]) -> Fact:
+    nmi, suffix, day, content, unit, interval_min, values, *parts, updated, loaded, header, line = row
+    said = [json.loads(part) if part and part.startswith("[") else part for part in parts]
+    return (nmi, suffix, day, content), (
+        unit,
+        interval_min,
+        _digits(values),
+        said,
+        updated,
+        loaded,
+        header,
+        line,
+    )
+
+
+def _day_there(row: tuple[Any, ...]) -> Fact:
+    nmi, suffix, day, content, unit, interval_min, values, *parts, updated, loaded, header, line = row
+    said = [None if part is None else json.loads(part) for part in parts]
+    return (nmi, suffix, day, content), (
+        unit,
+        interval_min,
+        _digits(values),
+        said,
+        updated,
+        loaded,
+        header,
+        line,
+    )
+
+
+def _digits(values: str) -> list[Any]:
+    """Of JSON text of a list, every number as its digits."""
+    found: list[Any] = json.loads(values, parse_float=str, parse_int=str)
+    return found
+
+
+def compare_facts(here: Iterable[Fact], there: Iterable[Fact]) -> Counts:
+    """Rows whose key is their identity: each is there once, and says the same."""
+    counts = Counts()
+    due = dict(here)
+    counts.stored = len(due)
+    seen: set[tuple[Any, ...]] = set()
+    for key, content in there:
+        counts.upstream += 1
+        if key in seen:
+            counts.doubled += 1
+        elif key not in due:
+            counts.unknown += 1
+        else:
+            counts.differing += due[key] != content
+        seen.add(key)
+    counts.missing = len(due.keys() - seen)
     return counts

@@ -27,6 +27,7 @@ class View:
     upstream   readings in Postgres               rate       readings stored a second
     oldest_s   age of the oldest reading that still waits
     outputs    each in two words
+    meter_stored, meter_upstream  values of meter files in SQLite and in Postgres
     """
 
     elapsed_s: float
@@ -40,6 +41,8 @@ class View:
     devices_up: int = 0
     devices: int = 0
     outputs: Sequence[str] = ()
+    meter_stored: int = 0
+    meter_upstream: int = 0
     health: str = "starting"
     problems: Sequence[str] = field(default_factory=tuple)
 
@@ -63,6 +66,7 @@ def block(view: View, *, page: str, database: str) -> list[str]:
         f"  stored       {view.stored:,} in {database}",
         f"  delivered    {view.delivered:,} acknowledged, {waiting}",
         f"  in Postgres  {view.upstream:,}",
+        f"  meter file   {meter_file(view)}",
         f"  outputs      {', '.join(view.outputs) or 'none yet'}",
         f"  health       {view.health}",
     ]
@@ -70,12 +74,20 @@ def block(view: View, *, page: str, database: str) -> list[str]:
     return [*lines, "", "Ctrl-C ends it in order."]
 
 
+def meter_file(view: View) -> str:
+    """What became of the file that lay in the inbox."""
+    if not view.meter_stored:
+        return "in the inbox"
+    return f"{view.meter_stored:,} values stored, {view.meter_upstream:,} in Postgres"
+
+
 def line(view: View) -> str:
     """The same in one line."""
     return (
         f"{duration(view.elapsed_s)}  {view.devices_up}/{view.devices} devices  {view.rate:.1f} readings/s"
         f"  stored {view.stored:,}  delivered {view.delivered:,}  in Postgres {view.upstream:,}"
-        f"  waiting {view.backlog:,}  {', '.join(view.outputs)}  {view.health}"
+        f"  waiting {view.backlog:,}  meter values {view.meter_upstream:,}/{view.meter_stored:,}"
+        f"  {', '.join(view.outputs)}  {view.health}"
     )
 
 

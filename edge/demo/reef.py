@@ -28,6 +28,9 @@ port = {broker_port}
 ledger = {ledger}
 batch_interval_s = 1.0
 
+[meters]                        # the utility's files: one is dropped into inbox/
+scan_interval_s = 1.0
+
 [web]
 host = "127.0.0.1"
 port = {web_port}

@@ -18,8 +18,9 @@ import anyio.to_thread
 
 from edge import local
 from edge.clock import Clock
+from edge.demo import meterfile
 from edge.demo.broker import MAKERS, Broker
-from edge.demo.compare import Comparison, Upstream, compare
+from edge.demo.compare import Comparison, Upstream, compare, meter_values
 from edge.demo.display import Display, View
 from edge.demo.outputs import Changes, changes_in, last_event, states
 from edge.demo.postgres import Postgres
@@ -174,6 +175,8 @@ class Session:
         say(
             f"tank        simulated, its time runs {SPEED} times faster: a day in {24 * 60 / SPEED:.0f} minutes"
         )
+        await _in_thread(self._folder.drop, *meterfile.last_month(self._clock.now_ms()))
+        say(f"meter file  a month of the house's intervals, dropped into {_short(self._folder.inbox)}")
         say(f"page        {self.page}")
 
     @property
@@ -269,6 +272,8 @@ class Session:
         status = await self._ask("status") or {}
         self._outputs = (await self._ask("outputs") or {}).get("outputs", self._outputs)
         upstream = await _in_thread(self._upstream.count)
+        meter_upstream = await _in_thread(self._upstream.meter_values)
+        meter_stored = await _in_thread(meter_values, self._folder.database)
         stored, delivered, backlog, oldest_s = readings_of(status)
         devices = status.get("devices", {})
         return View(
@@ -283,6 +288,8 @@ class Session:
             devices_up=int(devices.get("up", 0)),
             devices=int(devices.get("total", 0)),
             outputs=states(self._outputs),
+            meter_stored=meter_stored,
+            meter_upstream=meter_upstream,
             health=str(status.get("health", "not answering")),
             problems=tuple(map(str, status.get("problems", ()))),
         )

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,6 +41,7 @@ class Folder:
         self.database = self.path / "tidewatt.db"
         self.socket = self.path / "tidewatt.sock"
         self.children = self.path / "children.json"
+        self.inbox = self.path / "inbox"
 
     def log(self, name: str) -> Path:
         return self.path / f"{name}.log"
@@ -67,6 +68,14 @@ class Folder:
             raise ChildFailed(f"{self.path} is not empty and no demo made it: choose another --dir")
         self.path.mkdir(parents=True, exist_ok=True)
         marker.touch()
+
+    def drop(self, name: str, lines: Iterable[str]) -> None:
+        """Put a meter file into the inbox, as a careful person does: whole, by a rename."""
+        self.inbox.mkdir(exist_ok=True)
+        fresh = self.path / f".{name}"
+        with fresh.open("w", newline="", encoding="ascii") as out:
+            out.writelines(lines)
+        fresh.rename(self.inbox / name)
 
     def clear(self) -> None:
         """Forget what an earlier demo left."""

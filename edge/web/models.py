@@ -165,6 +165,23 @@ class ConfigStatus(TypedDict):
     error: Annotated[str, Field(description="why the newest version was refused; empty: it was not")]
 
 
+class MeterImport(TypedDict):
+    """A meter file on its way in."""
+
+    name: str
+    size_bytes: Count
+    done_bytes: Annotated[Count, Field(description="read so far, of the file or of what was packed in it")]
+    days: Count
+    reads: Count
+
+
+class MeterFilesStatus(TypedDict):
+    """Meter files; /api/v1/files lists them."""
+
+    ended: Annotated[Count, Field(description="imports that came to an end since the start")]
+    importing: list[MeterImport]
+
+
 class Status(TypedDict):
     """The site at a glance."""
 
@@ -178,6 +195,7 @@ class Status(TypedDict):
     store: StoreStatus
     devices: DeviceCounts
     delivery: DeliveryStatus
+    meter_files: NotRequired[Annotated[MeterFilesStatus | None, Field(description="null: none are taken in")]]
     config: ConfigStatus
 
 

@@ -15,7 +15,11 @@ ERROR_WORDS: Final = {
     400: "A parameter is wrong",
     403: "The role does not suffice",
     404: "It does not exist",
+    408: "Nothing more came",
+    413: "It is too large",
+    415: "It comes in a form that is not read",
     503: "It cannot be answered now",
+    507: "There is no room for it",
 }
 DESCRIPTION: Final = (
     "The local interface of a tidewatt site. Times are ISO 8601 in UTC with milliseconds, ids of 64 bits are "

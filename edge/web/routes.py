@@ -60,7 +60,8 @@ class Route:
     """One method on one path.
 
     response  the type that the JSON body has; None for a body that is no JSON
-    errors    which of 400 404 503 it can answer with, beside the result
+    errors    which statuses it can answer with, beside the result
+    instead   what to do where the role does not suffice
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -74,6 +75,7 @@ class Route:
     response: Any = None
     media: str = "application/json"
     errors: tuple[int, ...] = ()
+    instead: str = "use the command line"
 
 
 def integer(name: str, description: str, *, low: int, high: int, default: int | None = None) -> Param:

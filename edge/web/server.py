@@ -29,7 +29,7 @@ from edge.web.backend import Backend, NotFound, Unavailable
 from edge.web.config import WebConfig
 from edge.web.replies import encode, refuse
 from edge.web.routes import BadParameter, Route, arguments
-from edge.web.security import Guard, is_loopback, permitted
+from edge.web.security import ROLES_OF_ANYBODY, Guard, is_loopback, permitted
 from edge.web.sse import Hub
 
 CONNECTIONS_MAX: Final = 100
@@ -141,10 +141,8 @@ def create_app(
 
 def _endpoint(route: Route, clock: Clock) -> StarletteRoute:
     async def endpoint(request: Request) -> Response:
-        if not permitted(route.role):
-            return refuse(
-                403, f"this needs the role {route.role}, and there are no users; use the command line"
-            )
+        if not permitted(route.role, request.scope.get("roles", ROLES_OF_ANYBODY)):
+            return refuse(403, f"this needs the role {route.role}, and there are no users; {route.instead}")
         return await route.handler(
             request, arguments(route, request.query_params, request.path_params, clock.now_ms())
         )
@@ -305,21 +303,27 @@ class WebServer:
         self.address = sockets[0].getsockname()[:2]
         self._listening.set()
         log.info("page listens", host=self.address[0], port=self.address[1])
-        server = _Uvicorn(_uvicorn_config(self._app))
-        hub = self._hub
-        hub.open()
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(_run_shielded, server, sockets, group.cancel_scope)
-                group.start_soon(hub.run)
-                try:
-                    await anyio.sleep_forever()
-                finally:
-                    hub.close()
-                    server.stop()
+            await serve_app(self._app, self._hub, sockets)
         finally:
             self.address = None
             self._listening = anyio.Event()
+
+
+async def serve_app(
+    app: ASGIApp, hub: Hub, sockets: list[socket.socket], *, protocol: type[H11Protocol] = H11Protocol
+) -> None:
+    """Serve an application and its live stream on bound sockets until cancelled; closes them."""
+    server = _Uvicorn(_uvicorn_config(app, protocol))
+    hub.open()
+    async with anyio.create_task_group() as group:
+        group.start_soon(_run_shielded, server, sockets, group.cancel_scope)
+        group.start_soon(hub.run)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            hub.close()
+            server.stop()
 
 
 async def _run_shielded(server: _Uvicorn, sockets: list[socket.socket], scope: anyio.CancelScope) -> None:
@@ -333,10 +337,10 @@ async def _run_shielded(server: _Uvicorn, sockets: list[socket.socket], scope: a
         scope.cancel()
 
 
-def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp, protocol: type[H11Protocol]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=H11Protocol,
+        http=protocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import sys
 import time
 import urllib.request
@@ -129,7 +131,7 @@ def lonely_site(tmp_path: Path, mosquitto: Mosquitto, capsys: pytest.CaptureFixt
         yield made
 
 
-def test_sync_shows_what_waits_and_resend_brings_back_what_was_deleted_upstream(site: Site) -> None:
+def test_field_12_sync_shows_what_waits_and_resend_brings_back_what_was_deleted_upstream(site: Site) -> None:
     site.until(lambda: site.delivery()["streams"]["readings"]["backlog"] > 500)
     shown = site.asked("sync")
     readings = shown["streams"]["readings"]
@@ -197,3 +199,17 @@ def test_resend_refuses_in_words_and_offline_waits_for_the_link(
     site.until(lambda: site.delivery()["state"] != "connected")
     code, text = site.tidewatt("sync", "resend", "--from", "-1h", "--wait", "1s")
     assert (code, "there is no connection" in text) == (1, True)
+
+
+def test_what_a_person_asks_of_the_delivery_stands_in_the_journal(lonely_site: Site) -> None:
+    site = lonely_site
+    ledger = "tw1-0123456789abcdef"
+    assert site.tidewatt("sync", "bind", ledger, "--why", "moved")[0] == 0
+    assert site.tidewatt("sync", "ask", "--why", "the sink is back")[0] == 0
+    call(site.folder / "tidewatt.sock", "sync.drain", {"timeout_s": 0.1, "why": "the card goes"})
+    who = pwd.getpwuid(os.geteuid()).pw_name
+    for kind, why in (
+        ("ledger-bound", "moved"), ("ledger-asked", "the sink is back"), ("drain-asked", "the card goes"),
+    ):  # fmt: skip
+        (event,) = site.asked("events", "--kind", kind)["events"]
+        assert (event["body"]["who"], event["body"]["why"]) == (who, why)

@@ -105,6 +105,9 @@ def test_every_record_is_in_postgres_once_and_the_next_demo_may_go_on(folder: Pa
     assert outcome["stored"] == outcome["upstream"] > 0
     assert outcome["stored"] == readings_in(folder) - recorded_after(outcome)
     assert (outcome["missing"], outcome["doubled"], outcome["differing"], outcome["unknown"]) == (0, 0, 0, 0)
+    assert outcome["streams"]["channel_days"] == {
+        "stored": 60, "upstream": 60, "missing": 0, "doubled": 0, "differing": 0, "unknown": 0, "after": 0,
+    }  # fmt: skip
     assert processes_of(folder) == []
     names = {series["name"] for series in tidewatt(folder, "series")["series"]}
     assert {"tank.temperature", "house.power"} <= names

@@ -153,6 +153,13 @@ def test_field_15_rows_have_true_times_and_nothing_stops_or_replays_whatever_the
     machine.shows(boot="boot-2")
     machine.tells("clock-trusted", 2)
     told.append((machine.works(), 0))
+    machine.child.kill()
+    machine.shows(ahead_ms=-30 * HOUR_MS, state="unknown", boot="boot-3")  # where it stood at a shutdown
+    machine.start()
+    told.append((machine.works(), 0))
+    machine.shows(boot="boot-3")
+    machine.tells("clock-trusted", 3)
+    told.append((machine.works(), 0))
     for (first, last, before_ms, after_ms), ahead_ms in told:
         times = machine.times(first, last)
         assert len(times) == last - first + 1  # history is whole

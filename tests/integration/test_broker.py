@@ -37,7 +37,7 @@ RIGHTS = {
     "ask": (["reef-1"], ["sink-1", "sink-2"]),
     "held": (["sink-1", "sink-2"], ["reef-1"]),
     "status": (["reef-1"], ["reef-1", "grafana"]),
-    "state/tank.ph": (["reef-1"], ["grafana"]),
+    "state/tank.ph": (["reef-1"], ["reef-1", "grafana"]),
     "event": (["reef-1"], ["grafana"]),
     "result": (["reef-1"], []),
     "command": ([], ["reef-1"]),

@@ -48,7 +48,7 @@ def test_a_fresh_machine_is_migrated_and_says_so(cli: Cli) -> None:
     assert "nothing to do" in say(cli, "migrate")
     found = json.loads(say(cli, "status", "--json"))["modules"]
     assert [(m["module"], m["current"], m["pending"], m["newer"]) for m in found] == [
-        ("core", "0002", [], False),
+        ("core", "0003", [], False),
         ("control", "0002", [], False),
     ]
     revisions = json.loads(say(cli, "history", "--json"))["revisions"]

@@ -215,7 +215,10 @@ async def test_meta_with_fields_of_another_kind_is_refused(
 @pytest.mark.parametrize(
     "change",
     [{"date": "2026-02-30"}, {"date": "20260230"}, {"date": 5}, {"nmi": "4" * 65}, {"hash": None}, {"line": -1},
-     {"interval_min": 0}, {"values": "[1, 2"}, {"values": "[1e400000]"}, {"quality": "\0"}, {"updated": 20260101}],
+     {"interval_min": 0}, {"values": "[1, 2"}, {"values": "[1e400000]"}, {"quality": "\0"}, {"updated": 20260101},
+     {"interval_min": 30}, {"values": "[1, 2, 3]"}, {"values": '["x", 2]'}, {"values": "[1e3, 2]"},
+     {"values": "[true, 2]"}, {"values": "[[1], 2]"}, {"values": '{"a": 1, "b": 2}'}, {"values": "[NaN, 2]"},
+     {"values": "[1, " + "2" * 200 + "]"}, {"quality": '["A"]'}, {"reason": '["1", "2", "3"]'}],
 )  # fmt: skip
 async def test_a_bad_channel_day_is_refused_and_can_be_redriven(
     ingest: Ingest, upstream: str, change: dict[str, Any]
@@ -244,6 +247,41 @@ async def test_a_bad_channel_day_is_refused_and_can_be_redriven(
     run_sql(upstream, f"UPDATE dead_letter SET payload = '{json.dumps(good)}'")
     assert await ingest.redrive() == (1, 0)
     assert fetch(upstream, "SELECT count(*) AS n FROM v1_interval")[0]["n"] == 2
+
+
+READ: dict[str, Any] = {
+    "nmi": "4001234567", "suffix": "E1", "register": "1", "serial": "MTR1", "direction": "E",
+    "from_at": "20260101000000", "to_at": "202604010000", "previous_read": "000123", "current_read": "000456",
+    "quantity": "0333.50", "unit": "kWh", "quality": "A", "body": "{}", "hash": "aa", "updated": "20260402030000",
+    "loaded": "", "header": "202604020300", "line": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"to_at": "20260231000000"}, {"to_at": "2026"}, {"to_at": "2026040100000x"}, {"to_at": None}, {"from_at": 5},
+     {"from_at": "\u0662" * 8}, {"quantity": "1e9"}, {"quantity": "x"}, {"quantity": "."}, {"quantity": None},
+     {"quantity": "9" * 200}, {"body": "{"}, {"body": "\0"}, {"register": "1" * 65}, {"current_read": "\0"},
+     {"line": -1}, {"hash": 5}, {"updated": 5}],
+)  # fmt: skip
+async def test_a_bad_register_read_is_refused_and_can_be_redriven(
+    ingest: Ingest, upstream: str, change: dict[str, Any]
+) -> None:
+    assert tuple(READ) == messages.RECORD_COLUMNS[messages.REGISTER_READS]
+    bad, good = tuple({**READ, **change}.values()), tuple({**READ, "to_at": "20260701"}.values())
+    (held,) = await send(ingest, records(messages.REGISTER_READS, 1, [bad, good]))
+    assert window(held, messages.REGISTER_READS).refused == Ranges([(1, 1)])
+    assert window(held, messages.REGISTER_READS).stored == Ranges([(2, 2)])
+    run_sql(upstream, f"UPDATE dead_letter SET payload = '{json.dumps(list(READ.values()))}'")
+    assert await ingest.redrive() == (1, 0)
+    rows = fetch(
+        upstream, "SELECT start_ts, end_ts, quantity, previous_read FROM v1_register_read ORDER BY end_ts"
+    )
+    assert [(f"{row['start_ts']:%F %R}", f"{row['end_ts']:%F %R}", str(row["quantity"])) for row in rows] == [
+        ("2025-12-31 14:00", "2026-03-31 14:00", "333.50"),
+        ("2025-12-31 14:00", "2026-06-30 14:00", "333.50"),
+    ]
+    assert rows[0]["previous_read"] == "000123"
 
 
 # ------------------------------------------------------------------------------------------------ months

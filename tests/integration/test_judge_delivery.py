@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -115,3 +116,83 @@ def test_a_position_that_holds_two_rows_is_a_breach() -> None:
     books, _ = books_of(range(1, 3))
     books._note(("readings", LOG, 1), ("other",))
     assert len(books.breaches) == 1
+
+
+DAY: Final = (
+    "61020000010",
+    "E1",
+    20260131,
+    "0a1b",
+    "kWh",
+    720,
+    "[1.10,null]",
+    "A",
+    None,
+    None,
+    "20260201",
+    "",
+    "",
+    3,
+)
+READ: Final = (
+    "61020000010", "E1", "1", "20260401", "0c2d", "TW1", "E", "20260101", "000100", "000350", "250", "kWh", "A",
+    '{"a":1}', "20260402", "", "", 2,
+)  # fmt: skip
+
+
+async def deliver_files(ingest: Ingest) -> None:
+    """One day and one read of meter files, the day at two positions: the same file came on two cards."""
+    day = (*DAY[:2], "2026-01-31", *DAY[3:])
+    read = (*READ[:3], *READ[5:8], READ[3], *READ[8:14], READ[4], *READ[14:])
+    asked = ((LOG, "channel_days", 1, 2), (LOG, "register_reads", 1, 1))
+    await ingest.ask(EDGE, ask(*asked))
+    await ingest.batch(EDGE, *packed(records("channel_days", 1, [day, day])))
+    await ingest.batch(EDGE, *packed(records("register_reads", 1, [read])))
+
+
+def books_of_files() -> tuple[Books, Card]:
+    books, card = Books(edge=EDGE), Card(logs={LOG: 0})
+    for stream, rows in (("channel_days", [DAY, DAY]), ("register_reads", [READ])):
+        for seq, row in enumerate(rows, start=1):
+            books.content[stream, LOG, seq] = row
+            card.rows.add(stream, LOG, seq)
+    return books, card
+
+
+async def test_what_meter_files_say_is_upstream_once(ingest: Ingest, upstream: str) -> None:
+    await deliver_files(ingest)
+    books, card = books_of_files()
+    found = verdict(upstream, books, card)
+    assert found.clean, found
+    assert found.counts["channel_days upstream"] == found.counts["register_reads upstream"] == 1
+
+
+@pytest.mark.parametrize(
+    ("breach", "told"),
+    [
+        ("DELETE FROM channel_day", "stored says the ledger, and the table lacks it: 2"),
+        ("""UPDATE channel_day SET "values" = '[1.1, null]'""", "upstream with another content: 1"),
+        ("UPDATE register_read SET current_read = '350'", "upstream with another content: 1"),
+        ("UPDATE register_read SET hash = '0e'", "upstream and never committed: 1"),
+    ],
+)
+async def test_each_breach_of_meter_files_is_found(
+    ingest: Ingest, upstream: str, breach: str, told: str
+) -> None:
+    await deliver_files(ingest)
+    run_sql(upstream, breach)
+    found = verdict(upstream, *books_of_files())
+    assert told in str(found), found
+
+
+async def test_what_meter_files_say_is_never_given_up(ingest: Ingest, upstream: str) -> None:
+    day = (*DAY[:2], "2026-01-31", *DAY[3:])
+    batch = replace(records("channel_days", 1, [day, day]), rows=[day], holes=(hole(2, 2, "overflow"),))
+    await ingest.batch(EDGE, *packed(batch))
+    books, card = books_of_files()
+    assert "of a meter file, and given up: 1" in str(verdict(upstream, books, card))
+
+
+def test_one_hash_with_two_contents_is_a_breach() -> None:
+    assert judge.said("channel_days", DAY)[6] == ["1.10", None]
+    assert judge.said("channel_days", (*DAY[:6], "[1.1,null]", *DAY[7:])) != judge.said("channel_days", DAY)

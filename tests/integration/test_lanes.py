@@ -72,6 +72,9 @@ class SlowLink:
     async def subscribe(self, *filters: str) -> None:
         pass
 
+    async def unsubscribe(self, *filters: str) -> None:
+        pass
+
     async def messages(self) -> AsyncIterator[Message]:
         for _, message in self._down:
             yield message

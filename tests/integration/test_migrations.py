@@ -33,7 +33,7 @@ from migrations.modules import (
 from tests.stores import fetch, migrated
 
 ALL = (*EDGE, *UPSTREAM)
-CORE, CONTROL = EDGE
+CORE, CONTROL, METERS = EDGE
 
 
 def normalised(sql: str | None) -> str:
@@ -41,13 +41,16 @@ def normalised(sql: str | None) -> str:
     return re.sub(r"\s*([(),])\s*", r"\1", re.sub(r"\s+", " ", (sql or "").replace('"', ""))).strip()
 
 
-def schema(path: Path) -> set[tuple[str, str, str]]:
-    """Everything in a SQLite file but the version tables."""
-    rows = fetch(path, "SELECT type, name, sql FROM sqlite_master")
+def schema(path: Path, module: Module | None = None) -> set[tuple[str, str, str]]:
+    """Everything in a SQLite file but the version tables, or what belongs to a module's tables."""
+    metadata = None if module is None else runner.target(module)
+    rows = fetch(path, "SELECT type, name, sql, tbl_name FROM sqlite_master")
     return {
         (type_, name, normalised(sql))
-        for type_, name, sql in rows
-        if "alembic_version" not in name and name != "sqlite_sequence"
+        for type_, name, sql, table in rows
+        if "alembic_version" not in name
+        and name != "sqlite_sequence"
+        and (metadata is None or table in metadata.tables)
     }
 
 
@@ -128,7 +131,7 @@ def test_what_is_migrated_equals_what_is_declared(
     engine = create_engine(f"sqlite:///{built}")
     metadata.create_all(engine)
     engine.dispose()
-    assert schema(files[module.home is Home.CONTROL]) == schema(built)
+    assert schema(files[module.home is Home.CONTROL], module) == schema(built)
 
 
 def test_positions_are_never_given_twice_after_a_migration(files: tuple[Path, Path]) -> None:
@@ -169,13 +172,13 @@ def test_down_one_by_one_and_up_again(files: tuple[Path, Path], module: Module) 
     for to in [*reversed(line[:-1])]:
         with at(files, module) as connection:
             runner.downgrade(module, connection, to or "base")
-        schemas[to] = schema(path)
+        schemas[to] = schema(path, module)
     assert schemas[None] == set()
     for to in line[1:]:
         with at(files, module) as connection:
             runner.upgrade(module, connection, str(path), str(to))
         if to in schemas:
-            assert schema(path) == schemas[to]
+            assert schema(path, module) == schemas[to]
     with closing(sqlite3.connect(others)) as db:
         assert list(db.iterdump()) == before
     assert not state.needs_migration(*files)
@@ -188,9 +191,9 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(
     before = schema(files[0])
     folder = tmp_path / "edge" / "core" / "versions"
     shutil.copytree(CORE.folder, folder)
-    (folder / "0003_broken.py").write_text(
-        '"""A step that breaks in the middle."""\n\nfrom alembic import op\n\nrevision: str = "0003"\n'
-        'down_revision: str | None = "0002"\n\n\ndef upgrade() -> None:\n'
+    (folder / "0004_broken.py").write_text(
+        '"""A step that breaks in the middle."""\n\nfrom alembic import op\n\nrevision: str = "0004"\n'
+        'down_revision: str | None = "0003"\n\n\ndef upgrade() -> None:\n'
         '    op.execute("CREATE TABLE half (id INTEGER)")\n    op.execute("INSERT INTO nowhere VALUES (1)")\n'
     )
     monkeypatch.setattr(modules, "FOLDER", tmp_path)
@@ -199,7 +202,7 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(
     with pytest.raises(MigrationError, match="nowhere"), at(files, CORE) as connection:
         runner.upgrade(CORE, connection, "here")
     assert schema(files[0]) == before
-    assert fetch(files[0], "SELECT version_num FROM alembic_version_core") == [("0002",)]
+    assert fetch(files[0], "SELECT version_num FROM alembic_version_core") == [("0003",)]
 
 
 def test_a_module_whose_folder_is_gone_does_not_stop_the_others(
@@ -247,9 +250,8 @@ def test_edge_and_upstream_refuse_each_others_database(files: tuple[Path, Path])
     runner.migrate_edge(*files)
     with at(files, CORE) as connection, pytest.raises(WrongDatabase, match="live in postgresql"):
         runner.upgrade(UPSTREAM[0], connection, "here")
-    assert {name for _, name, _ in schema(files[0])} == set(runner.target(CORE).tables) | {"meta_key"} | {  # type: ignore[union-attr]
-        name for _, name, _ in schema(files[0]) if name.startswith("sqlite_autoindex")
-    }
+    tables = {name for type_, name, _ in schema(files[0]) if type_ == "table"}
+    assert tables == {*runner.target(CORE).tables, *runner.target(METERS).tables}  # type: ignore[union-attr]
 
 
 def test_a_daemon_that_runs_keeps_its_database(files: tuple[Path, Path]) -> None:
@@ -332,11 +334,11 @@ def test_generate_writes_the_step_for_its_own_tables_only(
     monkeypatch.setattr(runner, "target", lambda _module: wanted)
     path = runner.generate(CORE, "notes")
     assert path is not None
-    assert path.name == "0003_notes.py"
+    assert path.name == "0004_notes.py"
     source = path.read_text()
     assert source.count("create_table") == 1
     assert source.count("drop_table") == 1
-    assert [revision.id for revision in revisions(CORE)] == ["0001", "0002", "0003"]
+    assert [revision.id for revision in revisions(CORE)] == ["0001", "0002", "0003", "0004"]
     files = (tmp_path / "tidewatt.db", tmp_path / "control.db")
     runner.migrate_edge(*files)
     assert fetch(files[0], "SELECT count(*) FROM extra") == [(0,)]

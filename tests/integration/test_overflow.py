@@ -6,6 +6,7 @@ import gc
 import json
 import math
 import os
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import structlog
 from sqlalchemy import Engine, event
 
 from drivers.base import Kind
@@ -29,16 +31,17 @@ from edge.supervisor import Problems
 from edge.uplink.budget import RESERVE_BYTES, Budget
 from edge.uplink.outbox import Outbox
 from sync import wire
-from sync.ledger import Ledger
-from sync.messages import EVENTS, META, READINGS, SUMMARIES, Held, ReadingRows
+from sync.ingest import Ingest
+from sync.messages import EVENTS, META, READINGS, SUMMARIES, ReadingRows
 from sync.planner import Lane, plan
 from sync.ranges import EMPTY
-from sync.settlement import windows
-from tests.stores import a_reading, migrated
+from tests.integration.conftest import OpenIngest
+from tests.stores import a_reading, fetch, migrated
+from tests.upstream import EDGE
+from tests.upstream import fetch as fetch_upstream
 
 pytestmark = pytest.mark.anyio
 
-LEDGER: Final = "tw1-aaaaaaaaaaaaaaaa"
 FULL: Final = bool(os.environ.get("TIDEWATT_OVERFLOW_FULL"))
 """The site as it is, which takes some minutes; else one with a sixteenth of the rows and of the room."""
 SCALE: Final = 1 if FULL else 16
@@ -116,7 +119,7 @@ class Site:
         async with self.store.write() as tx:
             await self.budget.enforce(tx, len(rows))
             await tx.connection.exec_driver_sql(
-                "INSERT INTO reading (series, ts, value, quality) VALUES (?, ?, ?, ?)", rows
+                "INSERT INTO reading (series, ts, value, quality, span_s) VALUES (?, ?, ?, ?, ?)", rows
             )
         for _ in range(count * HOUR_S // ALARM_S):
             self.alarms += 1
@@ -125,7 +128,7 @@ class Site:
         await self.events.flush()
         await self.budget.look()
 
-    def rows(self, hour: int, count: int) -> Iterator[tuple[int, int, float | None, int]]:
+    def rows(self, hour: int, count: int) -> Iterator[tuple[int, int, float | None, int, int | None]]:
         now_ms = self.clock.now_ms()
         for second in range(0, count * HOUR_S, INTERVAL_S):
             for point in range(POINTS + REGISTERS):
@@ -133,7 +136,8 @@ class Site:
                     continue
                 value, quality = value_at(point, (hour * HOUR_S + second) // INTERVAL_S)
                 self.note(f"a.{point}", value, point >= POINTS)
-                yield point + 1, now_ms + second * 1000 + point, value, quality
+                span_s = REGISTER_S if point >= POINTS else None
+                yield point + 1, now_ms + second * 1000 + point, value, quality, span_s
 
     def note(self, series: str, value: float | None, is_register: bool) -> None:
         there = value is not None
@@ -172,22 +176,21 @@ async def site_in(folder: Path, clock: FakeClock, budget_mb: int, limit_bytes: i
 
 @dataclass
 class Upstream:
-    """A sink with its ledger in memory; sums up what it stores."""
+    """A sink and its Postgres; sums up what was sent to it."""
 
+    ingest: Ingest
     sums: dict[str, Sums] = field(default_factory=dict)
     registers: dict[str, dict[int, float | None]] = field(default_factory=dict)
     events: list[tuple[Any, ...]] = field(default_factory=list)
     rows: Counter[str] = field(default_factory=Counter)
     holes: dict[str, dict[str, int]] = field(default_factory=dict)
-    ledgers: dict[tuple[int, str], Ledger] = field(default_factory=dict)
     named: int = 0
     spans: Counter[int] = field(default_factory=Counter)
 
     async def drain(self, site: Site) -> None:
         outbox = site.outbox
         async with site.store.write() as tx:
-            await outbox.bind(tx, LEDGER, "test")
-        sent = 0
+            await outbox.bind(tx, await self.ingest.ledger_id(), "test")
         for stream in (META, EVENTS, READINGS, SUMMARIES):
             while waiting := outbox.waiting(stream):
                 chosen = plan(
@@ -196,15 +199,11 @@ class Upstream:
                 assert chosen is not None, (stream, waiting)
                 batch, unexplained = await outbox.fetch(stream, *chosen)
                 assert not unexplained
-                sent += 1
-                if sent % 20 == 0 or stream != READINGS:  # what goes over the wire is other tests' subject
-                    batch = wire.decode_batch(wire.encode_batch(batch), stream)
-                before = self.ledgers.get((batch.log, stream), Ledger())
-                assert before.fresh(batch) == batch.row_positions
-                after = self.ledgers[batch.log, stream] = before.apply(batch, batch.row_positions)
                 self.take(stream, batch)
-                told = tuple(windows(after, batch.log, stream, batch.first, batch.last))
-                await outbox.take(Held(ledger=LEDGER, newest=batch.run, now_ms=0, windows=told))
+                held = await self.ingest.batch(EDGE, stream, wire.encode_batch(batch))
+                assert held is not None
+                assert not held.hold, held.hold
+                await outbox.take(held)
 
     def take(self, stream: str, batch: Any) -> None:
         self.rows[stream] += len(batch.rows)
@@ -253,7 +252,47 @@ def check_truth(site: Site, upstream: Upstream) -> None:
     assert alarms == list(range(1, site.alarms + 1))
 
 
-async def test_field_09_sixty_days_offline_fit_into_64_mb_and_drain(tmp_path: Path) -> None:
+SHOWN: Final = """
+    SELECT series, sum(n)::int AS n, sum(good)::int AS good, min(min) FILTER (WHERE good > 0) AS low,
+        max(max) FILTER (WHERE good > 0) AS high, sum(CASE WHEN good > 0 THEN value * good ELSE 0 END) AS total
+    FROM v1_reading WHERE edge = %s GROUP BY series
+"""
+
+
+REGISTER_ROWS: Final = (
+    "SELECT value, span_s, stream FROM v1_reading WHERE edge = %s AND series = %s ORDER BY ts"
+)
+
+
+def check_postgres(site: Site, dsn: str) -> None:
+    """What the views show is what was measured: every reading once, as itself or in a summary."""
+    for row in fetch_upstream(dsn, SHOWN, EDGE):
+        shown = Sums(n=row["n"], good=row["good"], low=row["low"], high=row["high"], total=row["total"])
+        assert site.truth[row["series"]].same_as(shown), row
+    for row in fetch_upstream(dsn, "SELECT * FROM v1_completeness WHERE edge = %s", EDGE):
+        assert (row["missing"], row["lost"], row["refused"]) == (0, 0, 0), row
+    for series, values in site.registers.items():
+        rows = fetch_upstream(dsn, REGISTER_ROWS, EDGE, series)
+        assert [row["value"] for row in rows] == values
+        assert {row["span_s"] for row in rows} == {REGISTER_S}, "an interval stays one, however it came"
+        assert len({row["stream"] for row in rows}) == 2, "as itself, and carried over"
+
+
+def figures(site: Site, day: int) -> None:
+    """What stands on the disk, for whoever runs this with `-rP`."""
+    path, used = site.store.path, site.budget.used
+    made = fetch(path, "SELECT span_s, count(*), sum(n) FROM summary GROUP BY span_s")
+    holes = fetch(path, "SELECT stream, reason, count(*), sum(n) FROM hole GROUP BY stream, reason")
+    (raw,) = fetch(path, "SELECT count(*) FROM reading")
+    structlog.get_logger("test").info(
+        "sixty days", day=day, file_bytes=site.file_bytes(), database_bytes=site.database_bytes(),
+        used=dict(used.by_class) if used else {}, raw=raw[0], summaries=made, holes=holes,
+    )  # fmt: skip
+
+
+async def test_field_09_sixty_days_offline_fit_into_64_mb_and_drain(
+    tmp_path: Path, open_ingest: OpenIngest, upstream: str
+) -> None:
     clock = FakeClock()
     async with site_in(tmp_path, clock, BUDGET_MB, LIMIT_BYTES) as site:
         builder = BlockBuilder(site.store, clock)
@@ -265,19 +304,24 @@ async def test_field_09_sixty_days_offline_fit_into_64_mb_and_drain(tmp_path: Pa
             await site.hours(hour, STEP_H)
             if hour % BLOCKS_EVERY_H == BLOCKS_EVERY_H - STEP_H:
                 await builder.build()
+                figures(site, hour // 24 + 1)
             largest = max(largest, site.database_bytes())
             assert site.file_bytes() <= allowed, (hour, site.budget.status())
         assert largest > 0.9 * LIMIT_BYTES, "the budget is there to be used"
         assert site.budget.thinned_rows[60] or site.budget.thinned_rows[300]
-        upstream = Upstream()
-        await upstream.drain(site)
-        check_truth(site, upstream)
-        assert any(kind == "overflow" for _, kind, *_ in upstream.events)
+        began_s = time.monotonic()
+        async with open_ingest(now_ms=clock.now_ms) as ingest:
+            sent = Upstream(ingest)
+            await sent.drain(site)
+        structlog.get_logger("test").info("drained", seconds=time.monotonic() - began_s, rows=dict(sent.rows))
+        check_truth(site, sent)
+        check_postgres(site, upstream)
+        assert any(kind == "overflow" for _, kind, *_ in sent.events)
         assert not site.budget.dropped_rows
-        assert upstream.named == upstream.holes[READINGS]["downsampled"]
+        assert sent.named == sent.holes[READINGS]["downsampled"]
         for series, sums in site.truth.items():
-            assert sums.same_as(upstream.sums[series]), series
-        assert upstream.spans[60] or upstream.spans[300]
+            assert sums.same_as(sent.sums[series]), series
+        assert sent.spans[60] or sent.spans[300]
 
 
 async def _steps_of_a_start(folder: Path, rows: int) -> int:

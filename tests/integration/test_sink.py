@@ -6,8 +6,10 @@ import http.client as http_client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from pydantic import SecretStr
 
 from edge.cli.main import cli
 from edge.clock import FakeClock, SystemClock
+from edge.log import SECRET_KEY
 from sync import messages, wire
 from sync.config import SinkConfig
 from sync.link import LinkConfig, MqttSession, connect
@@ -238,6 +241,27 @@ async def test_a_database_that_is_not_migrated_ends_it_with_the_command(database
         await run_sink(config(database, 1), SystemClock(), anyio.Event(), Lines())
 
 
+async def test_a_postgres_whose_name_nobody_looks_up_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    over, log, stop = threading.Event(), Lines(), anyio.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        over.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr("sync.postgres.OPEN_TIMEOUT_S", 0.1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_sink, config("postgresql://x@db.invalid/x", 1), SystemClock(), stop, log)
+        monkeypatch.setattr(socket, "getaddrinfo", hang)
+        try:
+            await until(lambda: "postgres-away" in log.events("warning"))
+        finally:
+            over.set()
+        stop.set()
+    (why,) = [fields["why"] for _, event, fields in log.lines if event == "postgres-away"][:1]
+    assert "x@db.invalid:5432/x cannot be reached: no answer within" in why
+    assert "name server (DNS)" in why
+
+
 async def test_a_stop_waits_for_what_is_being_written(mosquitto: Mosquitto, upstream: str) -> None:
     with psycopg.connect(upstream) as blocker:
         stop = anyio.Event()
@@ -266,7 +290,8 @@ async def test_it_says_once_a_minute_how_it_goes(mosquitto: Mosquitto, upstream:
         await clock.advance(61, loops=2)
         (health,) = [fields for _, event, fields in log.lines if event == "sink-health"]
         assert (health["batches"], health["rows"], health["rows_per_s"], health["waiting"]) == (1, 120, 2, 0)
-        assert (health["broker"], health["postgres"]) == (True, True)
+        assert (health["broker_connected"], health["postgres_connected"]) == (True, True)
+        assert not any(SECRET_KEY.search(name) for name in health), "the log masks none of it"
         stop.set()
 
 

@@ -90,7 +90,7 @@ async def test_a_summary_arrives_as_it_was_written(ingest: Ingest, upstream: str
         "edge": EDGE, "series": "house.power", "unit": "W", "ts": at(NOW_MS + 60_000), "span_s": 60, "n": 30,
         "good": 29, "min": min(values), "mean": sum(values) / 30, "max": max(values), "last": values[-1],
         "quality": "estimated", "reason": "some-late", "clock": "synced", "calibration": "c-1a2b", "source": LOG,
-        "first": 61, "last_seq": 119, "log": LATER_LOG, "seq": 1,
+        "first": 61, "last_seq": 119, "log": LATER_LOG, "seq": 1, "interval_s": 0,
     }  # fmt: skip
     (reading,) = fetch(upstream, "SELECT * FROM v1_reading")
     assert (reading["stream"], reading["value"], reading["n"], reading["seq"]) == (
@@ -117,6 +117,35 @@ async def test_a_reading_is_carried_over_as_it_was(
     await send(ingest, summaries(1, [summary(7, 7, 0, quality=2, reason="off", good=good, **values)]))
     (shown,) = fetch(upstream, "SELECT ts, value, quality, reason, span_s, n FROM v1_reading")
     assert tuple(shown.values()) == (at(ts_at(7)), carried, "bad", "off", 0, 1)
+
+
+async def test_an_interval_that_is_carried_over_stays_one(ingest: Ingest, upstream: str) -> None:
+    day_s = 86_400
+    carried = [summary(7, 7, 0, interval_s=900), summary(8, 8, 0, interval_s=day_s), summary(9, 9, 0)]
+    await send(ingest, summaries(1, carried), readings(10, 10, odd={10: (0, "", 900)}))
+    shown = fetch(upstream, "SELECT span_s, stream, n FROM v1_reading ORDER BY ts")
+    assert [tuple(row.values()) for row in shown] == [
+        (900, "summaries", 1), (day_s, "summaries", 1), (0, "summaries", 1), (900, "readings", 1),
+    ]  # fmt: skip
+    shown = fetch(upstream, "SELECT span_s, interval_s FROM v1_summary ORDER BY ts")
+    assert [tuple(row.values()) for row in shown] == [(0, 900), (0, day_s), (0, 0)]
+
+
+async def test_an_interval_that_two_clones_carried_over_is_shown_once(ingest: Ingest, upstream: str) -> None:
+    row = [summary(7, 7, 0, interval_s=900)]
+    clone: dict[str, Any] = {"log": LATER_LOG, "run": LATER_LOG}
+    await send(ingest, summaries(1, row), summaries(1, row, **clone), readings(7, 7, odd={7: (0, "", 900)}))
+    shown = fetch(upstream, "SELECT span_s, log FROM v1_reading")
+    assert [tuple(row.values()) for row in shown] == [(900, LATER_LOG)]
+
+
+async def test_summaries_of_an_earlier_edge_have_no_column_for_an_interval(
+    ingest: Ingest, upstream: str
+) -> None:
+    (held,) = await send(ingest, summaries(1, [summary(7, 7, 0)[:-1], summary(8, 60, 60)[:-1]]))
+    assert held.windows[0].stored.count == 2
+    shown = fetch(upstream, "SELECT span_s FROM v1_reading ORDER BY span_s")
+    assert [row["span_s"] for row in shown] == [0, 60]
 
 
 async def test_time_is_that_of_the_source_log_whose_first_offset_counts(
@@ -161,6 +190,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"quality": 1 << 15}, "quality is"),
     ({"ts_ms": 0}, "time is not among those that are taken"),
     ({"ts_ms": "now"}, "time is"),
+    ({"interval_s": 60}, "interval_s is"),
+    ({"interval_s": None}, "interval_s is"),
 ]
 
 

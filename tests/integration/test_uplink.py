@@ -26,7 +26,7 @@ from edge.uplink.publisher import Publisher
 from migrations.state import ensure_migrated
 from sync import wire
 from sync.ledger import Ledger
-from sync.link import LinkConfig, Session, connect
+from sync.link import LinkConfig, Message, Session, connect
 from sync.messages import Held, Topics
 from sync.settlement import windows
 from tests.services import Mosquitto, MosquittoOptions, free_port
@@ -308,6 +308,50 @@ async def test_a_topic_that_the_broker_drops_in_silence_is_noticed(tmp_path: Pat
         broker.stop()
 
 
+async def test_a_broker_that_refuses_one_stream_costs_one_row_of_it_and_is_named(tmp_path: Path) -> None:
+    """Readings and meta arrive, so that a row of the events looks as if it were to blame itself."""
+    rights = [f"write {TOPICS.ask}", f"write {TOPICS.batch('readings')}", f"write {TOPICS.batch('meta')}"]
+    rights += [f"read {TOPICS.held}", f"readwrite {TOPICS.status}", f"readwrite {TOPICS.state('+')}"]
+    acl = ["user sink", "topic readwrite #", f"user {EDGE}", *(f"topic {right}" for right in rights)]
+    broker = Mosquitto(tmp_path / "b", options=MosquittoOptions(passwords={EDGE: "a", "sink": "b"}, acl=acl))
+    broker.start()
+    sink = MemorySink()
+
+    async def add_event(edge: Edge) -> None:
+        async with edge.store.write() as tx:
+            await tx.emit(kind="device-failed", subject="tank")
+
+    try:
+        async with (
+            beside(lambda: sink.run(broker.port, "sink", "b")),
+            edge_on(
+                tmp_path, broker.port, username=EDGE, password="a", silence_alarm_s=5, ledger=sink.ledger_id
+            ) as edge,
+        ):
+            edge.publisher.window.timeout_s = 0.1
+            for count in range(1, 200):
+                await add_event(edge)
+                await edge.add_readings(1)
+                if edge.told("the sink answers, but never to events") and count > 70:
+                    break
+                await anyio.sleep(0.1)
+            assert edge.told(f"may {EDGE!r} publish to {TOPICS.batch('events')}")
+            assert "topic-refused" in await edge.events()
+            assert edge.outbox.holes("events").count <= 1
+            assert sink.count("events") == 0
+            assert sink.count("readings") > 0
+            assert not edge.told("drop large messages")
+            with (broker.folder / "acl").open("a") as rights_file:
+                rights_file.write(f"topic write {TOPICS.batch('events')}\n")
+            broker.reload()
+            await until(lambda: edge.backlog() == 0)
+            await until(lambda: not edge.told("the sink answers, but never to events"))
+            assert sink.count("events") == edge.store.heads["events"] - edge.outbox.holes("events").count
+            assert edge.outbox.holes("events").count <= 1
+    finally:
+        broker.stop()
+
+
 async def test_a_broker_that_drops_large_messages_gets_smaller_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -499,6 +543,94 @@ async def test_a_status_that_the_broker_drops_in_silence_is_noticed(
             )
     finally:
         broker.stop()
+
+
+@pytest.mark.parametrize("refused", ["state/+", "state/tank.ph"])
+async def test_live_values_that_the_broker_drops_in_silence_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """QoS 0, and the broker's access list drops them: nobody would ever tell this site."""
+    monkeypatch.setattr("edge.uplink.echo.BACK_S", 1.0)
+    acl = ["user before", "topic readwrite #"]
+    acl += [f"user {EDGE}", f"topic read {TOPICS.held}", f"topic readwrite {TOPICS.status}"]
+    acl.append(f"topic read {TOPICS.state('+')}")
+    if refused != "state/+":
+        acl.append(f"topic readwrite {TOPICS.state('tank.temperature')}")
+    broker = Mosquitto(
+        tmp_path / "b", options=MosquittoOptions(passwords={EDGE: "a", "before": "b"}, acl=acl)
+    )
+    broker.start()
+    link = LinkConfig(host="127.0.0.1", port=broker.port, client_id="before", username="before", password="b")
+    async with connect(link) as session:  # what the broker kept of better days says nothing of today
+        await session.publish(TOPICS.state("tank.ph"), b"{}", qos=1, retain=True)
+
+    async def poll(image: Image) -> None:
+        while True:
+            for series in ("tank.ph", "tank.temperature"):
+                image.put(
+                    Reading(series=series, unit="", ts_ms=1_800_000_000_000, monotonic_s=1.0, value=8.1)
+                )
+            await anyio.sleep(0.05)
+
+    try:
+        async with (
+            edge_on(tmp_path, broker.port, username=EDGE, password="a") as edge,
+            beside(lambda: poll(edge.image)),
+        ):
+            words = (
+                "the live values of tank.ph, so" if refused != "state/+" else "tank.ph, tank.temperature, so"
+            )
+            await until(lambda: edge.told(words))
+            assert edge.told(f"the right to read and write {TOPICS.state('+')}")
+            await until(lambda: edge.store.heads["events"] > 0)
+            assert "topic-refused" in await edge.events()
+            with (broker.folder / "acl").open("a") as rights_file:
+                rights_file.write(f"topic readwrite {TOPICS.state('+')}\n")
+            broker.reload()
+            await until(lambda: not edge.problems.get("uplink.state"))
+    finally:
+        broker.stop()
+
+
+async def test_live_values_that_come_back_are_listened_to_for_a_while_only(
+    tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.uplink.echo.BACK_S", 0.5)
+    heard: list[str] = []
+    others: set[float] = set()
+
+    async def consume() -> None:
+        async with connect(
+            LinkConfig(host="127.0.0.1", port=mosquitto.port, client_id="consumer")
+        ) as session:
+            await session.subscribe(TOPICS.state("+"))
+            async for message in session.messages():
+                others.add(json.loads(message.payload)["value"])
+
+    async with beside(consume), edge_on(tmp_path, mosquitto.port) as edge:
+        hear = edge.publisher.hear
+
+        async def listen(session: Session, message: Message) -> None:
+            heard.append(message.topic)
+            await hear(session, message)
+
+        async def show(value: float) -> None:
+            reading = Reading(
+                series="tank.ph", unit="pH", ts_ms=1_800_000_000_000, monotonic_s=1.0, value=value
+            )
+            edge.image.put(reading)
+            await until(lambda: value in others)
+
+        monkeypatch.setattr(edge.publisher, "hear", listen)
+        await show(0)
+        await until(lambda: TOPICS.state("tank.ph") in heard)
+        await until(lambda: not edge.publisher._echoes.listening)
+        heard.clear()
+        for value in range(1, 4):
+            await show(value)
+        await show(0.5)
+        assert heard == []
+        assert edge.problems.get("uplink.state") is None
 
 
 async def test_a_last_will_that_never_came_is_noticed(tmp_path: Path) -> None:

@@ -34,7 +34,11 @@ from tests.upstream import (
 METADATA = {"core": tables.core, "meters": tables.meters}
 THINGS = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE 'alembic%%'"
 CHANNEL_DAY = (
-    "6000000000", "E1", "2026-01-01", "h", "kWh", 30, "[1]", "A", None, None, None, None, None, 1,
+    "6000000000", "E1", "2026-01-01", "h", "kWh", 1440, "[1]", "A", None, None, None, None, None, 1,
+)  # fmt: skip
+REGISTER_READ = (
+    "6000000000", "E1", "1", "", "E", "20260101000000", "20260401000000", "0", "9", "9", "kWh", "A", "{}", "h",
+    "", "", "", 1,
 )  # fmt: skip
 FUNCTIONS = "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
 
@@ -121,6 +125,7 @@ SINK_MAY: dict[str, set[str]] = {
     "event": {ADD},
     "gap": {ADD},
     "channel_day": {ADD},
+    "register_read": {ADD},
     "series": {READ, ADD},
     "calibration": {READ, ADD},
     "edge": BOOKS,
@@ -139,7 +144,7 @@ SINK_MAY: dict[str, set[str]] = {
 }
 NOTHING = (
     "ledger_identity", "v1_reading", "v1_summary", "v1_event", "v1_series", "v1_meta", "v1_site", "v1_channel_day",
-    "v1_interval", "v1_meter",
+    "v1_interval", "v1_meter", "v1_register_read", "v1_file", "v1_file_problem",
 )  # fmt: skip
 RELATIONS = "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public'"
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
@@ -193,6 +198,7 @@ async def test_sink_role_can_do_all_of_the_sinks_work(upstream: str, postgres: P
         records(messages.META, 1, [(NOW_MS, "device", "tank", "{}")]),
         records(messages.META, 2, [(NOW_MS, "device", "tank", None)]),
         records(messages.CHANNEL_DAYS, 1, [CHANNEL_DAY]),
+        records(messages.REGISTER_READS, 1, [REGISTER_READ]),
     ]
     async with Ingest.open(dsn, now_ms=lambda: NOW_MS, log=structlog.get_logger()) as ingest:
         for batch in (*sent, *sent):
@@ -226,7 +232,7 @@ def test_reader_role_sees_the_views_and_nothing_else(upstream: str, postgres: Po
     } <= set(views)
     for view in views:
         assert fetch(dsn, f"SELECT * FROM {view}") == []
-    for forbidden in ("reading", "summary", "ledger"):
+    for forbidden in ("reading", "summary", "ledger", "channel_day", "register_read"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             fetch(dsn, f"SELECT * FROM {forbidden}")
 

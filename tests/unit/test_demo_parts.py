@@ -17,7 +17,7 @@ import pytest
 
 from edge.config import Config
 from edge.demo import reef
-from edge.demo.compare import Comparison, Counts, Row, compare_meta, compare_rows
+from edge.demo.compare import Comparison, Counts, Row, compare_facts, compare_meta, compare_rows
 from edge.demo.display import SHOW_CURSOR, Display, View, block, duration, line
 from edge.demo.outputs import Changes, changes_in, last_event, states, told
 from edge.demo.process import Account, Child, ChildFailed, free_port, listens
@@ -86,6 +86,16 @@ def test_meta_after_the_last_delivery_may_be_there_or_not() -> None:
     here = [meta(1, "a", 1), meta(2, "a", 2)]
     assert compare_meta(here, [meta(1, "a", 1)], head=1) == Counts(stored=1, upstream=1, after=1)
     assert compare_meta(here, [meta(2, "a", 2)], head=1) == Counts(stored=1, upstream=1)
+
+
+def test_facts_are_compared_by_what_they_are() -> None:
+    one, two = (("n", "E1", 20260101, "a"), ("kWh", ["1.0"])), (("n", "E1", 20260102, "b"), ("kWh", ["1.0"]))
+    other = (one[0], ("kWh", ["1.00"]))
+    assert compare_facts([one, two], [two, one]) == Counts(stored=2, upstream=2)
+    assert compare_facts([one, two], [two]).missing == 1
+    assert compare_facts([one], [one, one]).doubled == 1
+    assert compare_facts([one], [one, two]).unknown == 1
+    assert compare_facts([one], [other]).differing == 1
 
 
 def test_the_outcome_in_json_has_what_programs_rely_on() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anyio
 import pytest
 
 from edge.clock import FakeClock
@@ -68,3 +69,17 @@ async def test_what_a_full_queue_drops_is_told_as_soon_as_there_is_room(
         assert json.loads(found[0][2]) == {"count": 10}
         await queue.flush()
         assert fetch(store.path, "SELECT count(*) FROM event") == [(21,)]
+
+
+async def test_two_who_flush_at_once_write_each_event_once(tmp_path: Path) -> None:
+    """The loop does, and so does a person's resend or drain."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store:
+        queue = EventQueue(store, clock)
+        for number in range(30):
+            queue.put("changed", f"x{number}")
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(queue.flush)
+        assert fetch(store.path, "SELECT count(*), count(DISTINCT subject) FROM event") == [(30, 30)]
+        assert queue.status()["queued"] == 0

@@ -3,6 +3,7 @@
 import { Cards } from "./cards.js";
 import { Detail } from "./detail.js";
 import { zone } from "./format.js";
+import { MeterPanel } from "./meters.js";
 import { Outputs } from "./outputs.js";
 import { showConnection, showDevices, showEvents, showStatus } from "./panels.js";
 import { Stream } from "./stream.js";
@@ -11,6 +12,7 @@ const byId = (id) => document.getElementById(id);
 const cards = new Cards(byId("cards"), byId("no-values"), (series) => detail.show(series));
 const detail = new Detail(cards);
 const outputs = new Outputs(byId("outputs"), byId("outputs-section"), byId("outputs-sum"), (series) => detail.show(series));
+const meters = new MeterPanel(get);
 let connection = "connecting";
 let eventsSeen = null;
 
@@ -46,6 +48,7 @@ function heardDevices(devices) {
 
 function heardStatus(status) {
   showStatus(status);
+  meters.heard(status);
   // Positions of events only grow: a new head is a new event.
   const head = status.delivery.streams.events?.head ?? status.store.events;
   if (head !== eventsSeen) {

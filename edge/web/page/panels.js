@@ -8,7 +8,10 @@ const CLOCK = {
   holdover: "running on its own since it was last set",
   unknown: "not set: times are a guess until it is",
 };
-const STREAMS = { readings: "Readings", summaries: "Summaries", events: "Events", meta: "Site description" };
+const STREAMS = {
+  readings: "Readings", summaries: "Summaries", events: "Events", channel_days: "Meter days",
+  register_reads: "Meter reads", meta: "Site description",
+};
 const EVENTS_SHOWN = 12;
 const byId = (id) => document.getElementById(id);
 
@@ -96,8 +99,9 @@ function showDelivery(delivery) {
   setProse(sentence, words);
   setProse(advice, delivery.advice);
   advice.hidden = !delivery.advice;
-  const known = Object.keys(STREAMS).filter((name) => name in delivery.streams);
-  for (const name of new Set([...known, ...Object.keys(delivery.streams)])) {
+  const used = (name) => name in delivery.streams && (name === "readings" || delivery.streams[name].head);
+  const known = Object.keys(STREAMS).filter(used);
+  for (const name of new Set([...known, ...Object.keys(delivery.streams).filter(used)])) {
     showStream(streams, name, delivery.streams[name]);
   }
   const answered = delivery.last_answer ? when(new Date(delivery.last_answer)) : "never";
@@ -205,6 +209,8 @@ export function showEvents(events) {
   list.replaceChildren(...events.slice(0, EVENTS_SHOWN).map(eventItem));
 }
 
+// What is known by its content has a name in the body.
+const shown = (subject) => (/^[0-9a-f]{64}$/.test(subject) ? `${subject.slice(0, 8)}…` : subject);
 const SEVERITY = { info: "", warning: "! ", alarm: "✕ " };
 
 function eventItem({ ts, kind, subject, severity, body }) {
@@ -219,7 +225,7 @@ function eventItem({ ts, kind, subject, severity, body }) {
     "li", { class: `is-${severity}` },
     make("time", { datetime: ts }, when(new Date(ts))),
     make("span", { class: "what" },
-      make("strong", {}, `${SEVERITY[severity] ?? ""}${kind.replaceAll("-", " ")}`), subject ? ` ${subject}` : "",
+      make("strong", {}, `${SEVERITY[severity] ?? ""}${kind.replaceAll("-", " ")}`), subject ? ` ${shown(subject)}` : "",
       words ? more : null),
   );
 }
