@@ -27,6 +27,12 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "iio": "drivers.iio:IIO",
     "hwmon": "drivers.iio:HWMON",
     "digital": "drivers.digital:DRIVER",
+    "ads1115": "drivers.ads1115:DRIVER",
+    "ina219": "drivers.ina:INA219",
+    "ina226": "drivers.ina:INA226",
+    "ina228": "drivers.ina:INA228",
+    "sht3x": "drivers.sht3x:DRIVER",
+    "ezo": "drivers.ezo:DRIVER",
 }
 BUILT_IN_OUTPUTS: Final[Mapping[str, str]] = {
     "sim": "drivers.sim_outputs:DRIVER",

@@ -310,7 +310,7 @@ def hold_by(options: Pca9685Options) -> HoldBy:
 
 def claims(options: Pca9685Options) -> list[Claim]:
     chip = f"i2c-{options.i2c} 0x{options.address:02x}"
-    needed = [Claim(what=f"{chip} channel {options.channel}")]
+    needed = [Claim(what=chip, by="PCA9685"), Claim(what=f"{chip} channel {options.channel}")]
     if options.oe_pin is not None:
         needed.append(
             Claim(what=f"GPIO {options.oe_pin}", by=f"OE of {chip}", pin=options.oe_pin, use="output")

@@ -1,7 +1,8 @@
 """An I2C bus for libraries that expect CircuitPython's `busio.I2C`, made of SMBus calls only.
 
-SMBus calls work on every adapter the kernel has, i2c-stub included; `i2c_rdwr` does not.  smbus2 is imported at
-the first use; it is an extra.  No board detection: the bus is /dev/i2c-N.
+SMBus calls work on every adapter the kernel has, i2c-stub included; `i2c_rdwr` does not, and serves only what
+SMBus has no call for: several bytes without a register.  smbus2 is imported at the first use; it is an extra.
+No board detection: the bus is /dev/i2c-N.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class SMBus(Protocol):
     def write_byte_data(self, i2c_addr: int, register: int, value: int) -> None: ...
     def read_i2c_block_data(self, i2c_addr: int, register: int, length: int) -> list[int]: ...
     def write_i2c_block_data(self, i2c_addr: int, register: int, data: Sequence[int]) -> None: ...
+    def i2c_rdwr(self, *i2c_msgs: Any) -> None: ...
     def close(self) -> None: ...
 
 
@@ -90,12 +92,15 @@ class I2C:
     def readfrom_into(
         self, address: int, buffer: bytearray | memoryview, *, start: int = 0, end: int | None = None
     ) -> None:
-        """Read one byte from wherever the device stands; SMBus has no longer read without a register."""
+        """Read from wherever the device stands; more than one byte needs an adapter that speaks plain I2C."""
         length = len(buffer[start:end])
-        if length != 1:
-            raise DeviceMisconfigured(f"SMBus reads one byte without a register, not {length}")
         with self._errors(address) as bus:
-            buffer[start] = bus.read_byte(address)
+            if length == 1:
+                buffer[start] = bus.read_byte(address)
+            else:
+                message = importlib.import_module("smbus2").i2c_msg.read(address, length)
+                bus.i2c_rdwr(message)
+                buffer[start : start + length] = bytes(message)
 
     def writeto_then_readfrom(
         self,
@@ -136,6 +141,8 @@ class I2C:
             said = errno.errorcode.get(error.errno or 0, "error")
             silent = error.errno in SILENT
             hint = "check its power, its wiring and its address" if silent else "check the I2C bus"
+            if error.errno == errno.EBUSY:
+                hint = "a driver of the kernel holds it: check config.txt for its dtoverlay, or read it by iio or hwmon"
             raise DeviceUnavailable(
                 f"nothing answers at 0x{address:02x} on I2C bus {self.number} ({said}); {hint}"
             ) from error

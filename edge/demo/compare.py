@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -287,23 +287,17 @@ def meter_values(database: Path) -> int:
 
 
 def _day_here(row: tuple[Any, ...]) -> Fact:
-    nmi, suffix, day, content, unit, interval_min, values, *parts, updated, loaded, header, line = row
-    said = [json.loads(part) if part and part.startswith("[") else part for part in parts]
-    return (nmi, suffix, day, content), (
-        unit,
-        interval_min,
-        _digits(values),
-        said,
-        updated,
-        loaded,
-        header,
-        line,
-    )
+    return _day(row, lambda part: json.loads(part) if part.startswith("[") else part)
 
 
 def _day_there(row: tuple[Any, ...]) -> Fact:
+    return _day(row, json.loads)
+
+
+def _day(row: tuple[Any, ...], meaning: Callable[[str], Any]) -> Fact:
+    """A channel-day; quality, method and reason are one for the day or a list, as `meaning` reads them."""
     nmi, suffix, day, content, unit, interval_min, values, *parts, updated, loaded, header, line = row
-    said = [None if part is None else json.loads(part) for part in parts]
+    said = [None if part is None else meaning(part) for part in parts]
     return (nmi, suffix, day, content), (
         unit,
         interval_min,

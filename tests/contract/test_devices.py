@@ -18,6 +18,9 @@ from edge.clock import FakeClock, SystemClock
 from edge.poll.config import DeviceCommon, device_model, make_device
 from edge.poll.poller import try_device
 from tests.drivers.folders import OTHER_PROBE, PROBE, TREES, plant, w1
+from tests.drivers.i2c_bus import Chip, i2c_bus
+from tests.drivers.i2c_models import Ads1115Chip, EzoChip, Sht3xChip
+from tests.drivers.ina_models import Ina219Chip, Ina226Chip, Ina228Chip
 from tests.drivers.worlds import fake_lines
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(device_model())
@@ -69,7 +72,40 @@ CASES = [
     "iio-ads1015",
     "hwmon-ina219",
     "digital",
+    "ads1115",
+    "ina219",
+    "ina226",
+    "ina228",
+    "sht3x",
+    "ezo-ph",
+    "ezo-orp",
+    "ezo-ec",
+    "ezo-rtd",
 ]
+
+#: Address, chip and options of what hangs on I2C.
+ON_I2C: dict[str, tuple[int, Callable[[], Chip], dict[str, object]]] = {
+    "ads1115": (0x48, Ads1115Chip, {"channels": {"level": {"input": "1"}, "bridge": {"input": "2-3"}}}),
+    "ina219": (0x40, Ina219Chip, {"address": 0x40}),
+    "ina226": (0x41, lambda: Ina226Chip(current_a=-0.5), {"address": 0x41}),
+    "ina228": (0x42, Ina228Chip, {"address": 0x42}),
+    "sht3x": (0x44, Sht3xChip, {}),
+    "ezo-ph": (0x63, lambda: EzoChip("pH", "8.214"), {"kind": "ph", "temperature_c": 24.5}),
+    "ezo-orp": (0x62, lambda: EzoChip("ORP", "312.4"), {"kind": "orp", "restarts": True}),
+    "ezo-ec": (
+        0x64,
+        lambda: EzoChip("EC", {"EC": "53000", "TDS": "28600", "S": "34.90", "SG": "1.026"}),
+        {"kind": "ec", "outputs": ["ec", "salinity"]},
+    ),
+    "ezo-rtd": (0x66, lambda: EzoChip("RTD", "25.104"), {"kind": "rtd"}),
+}
+
+
+def _on_i2c(monkeypatch: pytest.MonkeyPatch, name: str) -> Case:
+    bus = i2c_bus(monkeypatch)
+    address, chip, options = ON_I2C[name]
+    bus.put(address, chip())
+    return Case({"driver": name.partition("-")[0], **options}, bus.chips.clear)
 
 
 def _digital(monkeypatch: pytest.MonkeyPatch) -> Case:
@@ -86,6 +122,8 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     name = str(request.param)
     if name == "digital":
         return _digital(monkeypatch)
+    if name in ON_I2C:
+        return _on_i2c(monkeypatch, name)
     if name.startswith("sim-"):
         return Case({"driver": "sim", "model": name.removeprefix("sim-")})
     if name == "host":

@@ -152,6 +152,9 @@ class Pca9685Bus:
     def write_i2c_block_data(self, i2c_addr: int, register: int, data: Sequence[int]) -> None:
         self._store(i2c_addr, register, bytes(data))
 
+    def i2c_rdwr(self, *i2c_msgs: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
     def close(self) -> None:
         """Nothing is open."""
 

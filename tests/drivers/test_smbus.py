@@ -6,6 +6,7 @@ import errno
 import sys
 import types
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,12 @@ class Recorder:
     def write_i2c_block_data(self, i2c_addr: int, register: int, data: Sequence[int]) -> None:
         self._note("write_block", i2c_addr, register, list(data))
 
+    def i2c_rdwr(self, *i2c_msgs: Any) -> None:
+        (message,) = i2c_msgs
+        self._note("rdwr", message.addr, message.flags, message.len)
+        for index in range(message.len):
+            message.buf[index] = bytes([index + 1])
+
     def close(self) -> None:
         self.closed = True
 
@@ -76,6 +83,19 @@ def test_reads_fill_the_slice_they_were_given() -> None:
     assert buffer[0] == 0xFE
     bus.readfrom_into(0x40, buffer, start=5)
     assert buffer[5] == 0xAB
+
+
+def test_several_bytes_without_a_register_are_one_plain_read() -> None:
+    recorder, buffer = Recorder(), bytearray(6)
+    I2C(1, lambda _number: recorder).readfrom_into(0x44, buffer, start=1, end=4)
+    assert buffer == bytes([0, 1, 2, 3, 0, 0])
+    assert recorder.calls == [("rdwr", 0x44, 1, 3)]
+
+
+def test_an_address_that_the_kernel_holds_is_told_as_such() -> None:
+    bus = I2C(1, lambda _number: Recorder(OSError(errno.EBUSY, "x")))
+    with pytest.raises(DeviceUnavailable, match="a driver of the kernel holds it"):
+        bus.writeto(0x44, b"\x00\x01")
 
 
 def test_the_same_buffer_may_be_sent_and_filled() -> None:

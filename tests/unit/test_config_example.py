@@ -29,6 +29,7 @@ from edge.control.config import (
     ScheduleConfig,
     ThermostatConfig,
 )
+from edge.meters.config import NmiConfig
 from edge.options import field_types, is_model, item_types, tags_of
 from edge.poll.config import DeviceCommon, PointConfig
 from edge.settings import load
@@ -48,10 +49,10 @@ SECTIONS = {
 }
 TABLES: list[type[BaseModel]] = [
     *DEVICES, PointConfig, *OUTPUTS, EnvelopeConfig, LimitConfig, InterlockConfig, BlindConfig, EffectConfig,
-    CircuitConfig, ThermostatConfig, ScheduleConfig,
+    CircuitConfig, ThermostatConfig, ScheduleConfig, NmiConfig,
 ]  # fmt: skip
 #: Tables within tables, which have an example of their own.
-WITHIN = {"points", "envelope", "effect", "limits", "interlocks", "blind", "circuits"}
+WITHIN = {"points", "envelope", "effect", "limits", "interlocks", "blind", "circuits", "nmi"}
 
 
 #: Options that say when, each shown with an example; and those of which the last table shown has the default.
