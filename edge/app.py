@@ -13,7 +13,7 @@ import gc
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ import anyio.to_thread
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from edge import outside
 from edge.clock import Clock
 from edge.config import Config
 from edge.control.loop import DEVICE
@@ -38,6 +39,7 @@ from edge.meters.room import Room
 from edge.meters.service import Meters
 from edge.meters.uploads import NotTaken
 from edge.mistakes import ConfigInvalid
+from edge.outside import Around
 from edge.status import Site
 from edge.store.blocks import BlockBuilder
 from edge.store.check import quick_check
@@ -58,7 +60,8 @@ from edge.web.localweb import LocalWeb
 from edge.web.routes import Route
 from edge.web.server import WebServer
 from migrations.modules import MigrationError
-from migrations.state import ensure_migrated
+from migrations.outside import installed
+from migrations.state import ensure_migrated, migrate_outside
 from sync.messages import Topics
 from sync.ranges import EMPTY, Ranges
 
@@ -97,6 +100,8 @@ class App:
         )  # fmt: skip
         self._live: LiveValues | None = None
         self.meters: Meters | None = None
+        self.refused: Mapping[str, str] = {}
+        """Modules of other packages whose tables could not be migrated -> why."""
 
     # ------------------------------------------------------------------------------------------ loops
 
@@ -130,6 +135,11 @@ class App:
         start("inventory", self._record_inventory)
         start("journal", self._recall_changes)
         self._know_calibrations()
+        around = Around(
+            store=self.store, clock=self.clock, image=self.image, put_event=self.events.put,
+            problems=self.problems,
+        )  # fmt: skip
+        outside.start(installed(), self.refused, around, start)
         self.events.put("started", self.config.site.name, "info", {"version": VERSION})
         gc.collect()
         gc.freeze()
@@ -291,9 +301,10 @@ class App:
     # -------------------------------------------------------------------------------------------- end
 
     async def drain(self, timeout_s: float) -> dict[str, Any]:
-        """Stop polling until the next start, commit, and wait until all is delivered.  Raises LocalRefused."""
+        """Take nothing in until the next start, commit, and wait until all is delivered.  Raises LocalRefused."""
         publisher = self.delivering()
         await self.ground.stop_loop("polling")
+        await self.ground.stop_loop("meters")
         await self.recorder.flush(last=True)
         await self.events.flush()
         with anyio.move_on_after(timeout_s):
@@ -335,11 +346,13 @@ async def opened(ground: Ground) -> AsyncIterator[App]:
     config, clock, problems = ground.config, ground.clock, ground.problems
     healed = await heal(config.store.database, clock.now_ms())
     await ensure_migrated(config.store.database, config.store.control_database)
+    refused = await migrate_outside(config.store.database, config.store.control_database)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(Store.open(config.store, clock))
         if (past_ms := await store.known_past_ms()) is not None:
             clock.not_before(past_ms)
         app = App(ground, store)
+        app.refused = refused
         await app.outbox.load()
         if healed is not None:
             logger.error(healed.text)

@@ -86,12 +86,14 @@ def _line(outcome: Mapping[str, Any], dry_run: bool) -> str:
         return f"{file['name']}: not taken: {file['error']}; tidewatt files {file['hash'][:8]} says more"
     if outcome["known"]:
         return f"{file['name']}: known already, nothing was done (it came on {file['received']})"
-    counts = {
-        "channel-days": file["days"], "values": file["values"], "reads": file["reads"],
-        "problems": file["problems"],
-    }  # fmt: skip
-    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing in it"
-    return f"{file['name']}: {'would bring' if dry_run else 'stored'} {told}"
+    kept = (("channel-day", file["days"]), ("value", file["values"]), ("read", file["reads"]))
+    told = ", ".join(f"{count:,} {what}{'s' * (count != 1)}" for what, count in kept if count) or "nothing"
+    told = f"{file['name']}: {'would bring' if dry_run else 'stored'} {told}"
+    if not file["problems"]:
+        return told
+    problems = "1 problem" if file["problems"] == 1 else f"{file['problems']:,} problems"
+    more = f"tidewatt nem12 check {file['name']}" if dry_run else f"tidewatt files {file['hash'][:8]}"
+    return f"{told}; {problems}, which {more} tells"
 
 
 @contextmanager

@@ -240,7 +240,7 @@ def test_an_upload_over_the_socket_is_taken_and_over_the_network_refused(site: S
 def test_ingest_through_the_daemon(site: Site, tmp_path: Path) -> None:
     path = write(tmp_path, "mine.csv", nem12([("20260701", "7")], nmi="6102000007"))
     done = site.tidewatt("ingest", path)
-    assert (done.returncode, done.stdout) == (0, "mine.csv: stored 1 channel-days, 48 values\n")
+    assert (done.returncode, done.stdout) == (0, "mine.csv: stored 1 channel-day, 48 values\n")
     (file,) = site.json("ingest", path)["files"]
     assert (file["known"], file["file"]["source"]) == (True, "cli")
     bad = write(tmp_path, "bad.csv", path.read_bytes().replace(b"900\r\n", b"300,x\r\n900\r\n"))
@@ -259,7 +259,7 @@ def test_ingest_without_a_daemon_holds_the_lock_and_does_the_same(alone: Site, t
     done = alone.tidewatt("ingest", path)
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
-        "mine.csv: stored 1 channel-days, 48 values\n",
+        "mine.csv: stored 1 channel-day, 48 values\n",
         "",
     )
     again = alone.tidewatt("ingest", path)
@@ -275,7 +275,7 @@ def test_ingest_without_a_daemon_holds_the_lock_and_does_the_same(alone: Site, t
 def test_a_dry_run_stores_nothing_and_needs_no_daemon(alone: Site, tmp_path: Path) -> None:
     path = write(tmp_path, "mine.csv", nem12([("20260701", "7")], nmi="6102000007"))
     done = alone.tidewatt("ingest", "--dry-run", path)
-    assert (done.returncode, done.stdout) == (0, "mine.csv: would bring 1 channel-days, 48 values\n")
+    assert (done.returncode, done.stdout) == (0, "mine.csv: would bring 1 channel-day, 48 values\n")
     (shown,) = alone.json("ingest", "--dry-run", "--strict", path)["files"]
     assert (shown["file"]["state"], shown["file"]["values"], shown["problems"]) == ("completed", 48, [])
     assert not (alone.folder / "tidewatt.db").exists()
