@@ -51,10 +51,16 @@ def children(pid: int) -> list[int]:
 
 def opened_by(pid: int) -> list[Path]:
     found = []
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
-            found.append(link.readlink())
+    with suppress(OSError):  # it has ended
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                found.append(link.readlink())
     return found
+
+
+def holding(pid: int, path: Path) -> list[int]:
+    """Children that have the file open."""
+    return [child for child in children(pid) if path in opened_by(child)]
 
 
 def lives(pid: int) -> bool:
@@ -91,10 +97,9 @@ def test_a_killed_daemons_migration_does_not_write_control_db(tmp_path: Path) ->
         blocker.execute("BEGIN IMMEDIATE")
         daemon.start()
         try:
-            until(lambda: children(daemon.pid) or not daemon.running, "it begins a child")
+            until(lambda: holding(daemon.pid, control) or not daemon.running, "a child of its has opened it")
             assert daemon.running, daemon.log_tail()
-            (child,) = children(daemon.pid)
-            until(lambda: control in opened_by(child), "that child has opened it")
+            (child,) = holding(daemon.pid, control)
         finally:
             daemon.kill()
         blocker.execute("ROLLBACK")
