@@ -8,14 +8,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
+from edge.cli.intervals import intervals as command
 from edge.clock import FakeClock, SystemClock
 from edge.demo import meterfile
 from edge.meters.config import MetersConfig
 from edge.meters.importer import Importer
+from edge.meters.intervals import RESOLUTIONS
 from edge.meters.questions import MeterQuestions
 from edge.web import meters
 from edge.web.server import create_app
@@ -123,3 +126,9 @@ async def test_files_with_what_was_wrong_in_them(client: httpx.AsyncClient) -> N
     assert (missing.status_code, "no files have a hash" in missing.text) == (404, True)
     wrong = await client.get("/api/v1/files", params={"state": "gone"})
     assert (wrong.status_code, "must be one of pending" in wrong.text) == (400, True)
+
+
+def test_page_command_line_and_queries_know_the_same_resolutions() -> None:
+    (option,) = [option for option in command.params if option.name == "resolution"]
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == meters.RESOLUTIONS == RESOLUTIONS
