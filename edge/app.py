@@ -41,6 +41,7 @@ from edge.meters.uploads import NotTaken
 from edge.mistakes import ConfigInvalid
 from edge.outside import Around
 from edge.status import Site
+from edge.store import totals
 from edge.store.blocks import BlockBuilder
 from edge.store.check import quick_check
 from edge.store.database import Store, StoreError
@@ -92,6 +93,7 @@ class App:
         self.recorder = Recorder(store, config.store, clock, problems)
         self.outbox = Outbox(store)
         self.recorder.on_flush.append(lambda tx: self.outbox.save(tx, clock.monotonic_s()))
+        self.recorder.on_flush.append(lambda tx: totals.save(tx, ground.totals.all()))
         self.publisher: Publisher | None = None
         self.site = Site(
             config=config, config_state=ground.config_state, version=VERSION, clock=clock, image=self.image,
@@ -354,6 +356,7 @@ async def opened(ground: Ground) -> AsyncIterator[App]:
         app = App(ground, store)
         app.refused = refused
         await app.outbox.load()
+        ground.totals.load(await totals.load(store))
         if healed is not None:
             logger.error(healed.text)
             app.events.put(healed.kind, str(healed.aside or config.store.database), "alarm", healed.body)

@@ -30,6 +30,7 @@ from edge.local import LocalRefused, LocalServer, LocalUnavailable, socket_path
 from edge.metrics import probe_loop_lag
 from edge.mistakes import ConfigInvalid
 from edge.poll.poller import Poller
+from edge.poll.totals import Totals
 from edge.settings import load
 from edge.status import ConfigState
 from edge.store.database import StoreLocked
@@ -72,9 +73,11 @@ class Ground:
         self.problems = Problems()
         self.image = Image()
         self.events = EventQueue(None, clock, hour_max=config.store.events_hour_max)
+        self.totals = Totals()
         self.poller = Poller(
-            config.devices, self.image, self.record, clock, self.events.put, poll=config.poll
-        )
+            config.devices, self.image, self.record, clock, self.events.put, poll=config.poll,
+            totals=self.totals,
+        )  # fmt: skip
         self.control = Control(
             rules=compile_rules(config), outputs=config.outputs, database=config.store.control_database,
             clock=clock, image=self.image, problems=self.problems, put=self.events.put, record=self.record,

@@ -1,6 +1,7 @@
 """What the daemon starts to migrate its files.
 
-`python -m migrations DATABASE CONTROL_DATABASE`, or `python -m migrations --control CONTROL_DATABASE` for that alone.
+`python -m migrations DATABASE CONTROL_DATABASE`; `--control CONTROL_DATABASE` for that alone; `--module NAME DATABASE`
+for the tables of another package's module.
 """
 
 from __future__ import annotations
@@ -8,18 +9,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from migrations.modules import MigrationError
-from migrations.runner import migrate_control, migrate_edge
+from migrations.modules import MigrationError, Side, find
+from migrations.outside import installed
+from migrations.runner import migrate_control, migrate_edge, migrate_module
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0, or 1 with one line on standard error."""
-    path, control_path = arguments
     try:
-        if path == "--control":
-            migrate_control(Path(control_path))
-        else:
-            migrate_edge(Path(path), Path(control_path))
+        match arguments:
+            case ["--control", control_path]:
+                migrate_control(Path(control_path))
+            case ["--module", name, path]:
+                migrate_module(find(Side.EDGE, name, installed().modules), Path(path))
+            case [path, control_path]:
+                migrate_edge(Path(path), Path(control_path))
+            case _:
+                raise MigrationError(f"cannot be called with {arguments}; give DATABASE CONTROL_DATABASE")
     except MigrationError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1

@@ -54,6 +54,7 @@ class Revision:
     title first line of its docstring
     """
 
+    module: str
     id: str
     down: str | None
     title: str
@@ -65,12 +66,16 @@ class Module:
     """What owns tables.
 
     metadata  "module:attribute" of the tables it should arrive at; empty where its SQL is written by hand
+    versions  folder of its revisions, for a module of another package; None for one of tidewatt's own
+    loop      "module:function" of what the daemon runs for a module of another package; see `edge.outside`
     """
 
     side: Side
     name: str
     home: Home
     metadata: str = ""
+    versions: Path | None = None
+    loop: str = ""
 
     @property
     def label(self) -> str:
@@ -84,7 +89,7 @@ class Module:
     @property
     def folder(self) -> Path:
         """Where its revisions lie."""
-        return FOLDER / self.side.value / self.name / "versions"
+        return self.versions or FOLDER / self.side.value / self.name / "versions"
 
     def __str__(self) -> str:
         return f"{self.side.value} {self.name}"
@@ -96,24 +101,25 @@ EDGE: Final = (
     Module(side=Side.EDGE, name="meters", home=Home.MAIN, metadata="edge.meters.tables:metadata"),
 )
 UPSTREAM: Final = (
-    Module(side=Side.UPSTREAM, name="core", home=Home.POSTGRES),
-    Module(side=Side.UPSTREAM, name="meters", home=Home.POSTGRES),
+    Module(side=Side.UPSTREAM, name="core", home=Home.POSTGRES, metadata="sync.tables:core"),
+    Module(side=Side.UPSTREAM, name="meters", home=Home.POSTGRES, metadata="sync.tables:meters"),
 )
 MODULES: Final[Mapping[Side, Sequence[Module]]] = {Side.EDGE: EDGE, Side.UPSTREAM: UPSTREAM}
 
 
-def find(side: Side, name: str) -> Module:
-    """The module of that name.  Raises MigrationError."""
-    for module in MODULES[side]:
+def find(side: Side, name: str, others: Sequence[Module] = ()) -> Module:
+    """The module of that name, of tidewatt's own and `others`.  Raises MigrationError."""
+    modules = (*MODULES[side], *others)
+    for module in modules:
         if module.name == name:
             return module
-    known = ", ".join(module.name for module in MODULES[side])
+    known = ", ".join(module.name for module in modules)
     raise MigrationError(f"there is no {side.value} module {name!r}; the modules are {known}")
 
 
 def revisions(module: Module) -> list[Revision]:
     """Its history, oldest first.  Raises MigrationError where the files are no single line."""
-    found = [_read(path) for path in sorted(module.folder.glob("[0-9]*.py"))]
+    found = [_read(path, module.name) for path in sorted(module.folder.glob("[!_]*.py"))]
     by_down: dict[str | None, Revision] = {}
     for revision in found:
         if revision.down in by_down:
@@ -133,15 +139,16 @@ def revisions(module: Module) -> list[Revision]:
     return line
 
 
-def _read(path: Path) -> Revision:
+def _read(path: Path, module: str) -> Revision:
     source = path.read_text(encoding="utf-8")
     found = {match[1]: match[2] for match in _ASSIGNMENT.finditer(source)}
     if not found.get("revision"):
         raise MigrationError(f'{path}: has no line `revision = "…"`; write one, as in the files beside it')
     title = _DOCSTRING.match(source)
     return Revision(
-        id=found["revision"], down=found.get("down_revision"), title=title[1] if title else "", path=path
-    )
+        module=module, id=found["revision"], down=found.get("down_revision"), title=title[1] if title else "",
+        path=path,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

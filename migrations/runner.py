@@ -1,4 +1,4 @@
-"""Runs the histories: migrate, downgrade, generate.  Alembic is configured in code; there is no ini file."""
+"""Runs the histories: migrate, downgrade.  Alembic is configured in code; there is no ini file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ import importlib
 import io
 import os
 import sqlite3
-import tempfile
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from alembic.operations.ops import MigrationScript
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
@@ -34,11 +30,9 @@ from migrations.modules import (
     Module,
     ModuleState,
     Revision,
-    Side,
     WrongDatabase,
     refuse_dialect,
     refuse_newer,
-    revisions,
     state_of,
 )
 from migrations.state import APPLICATION_IDS, BUSY_TIMEOUT_S, check_owner
@@ -50,15 +44,17 @@ PAGE_BYTES: Final = 1024
 # ------------------------------------------------------------------------------------------------ edge
 
 
-def migrate_edge(path: Path, control_path: Path) -> list[Revision]:
+def migrate_edge(path: Path, control_path: Path, modules: Sequence[Module] = EDGE) -> list[Revision]:
     """Bring both SQLite files to the newest revision, making them where they are not; returns what was run.
+
+    modules  the edge's, in their order: tidewatt's own alone, or with those of other packages
 
     Raises DatabaseBusy while a daemon has them, DatabaseNewer, WrongDatabase, MigrationError.
     """
     homes = {Home.MAIN: path, Home.CONTROL: control_path}
     done: list[Revision] = []
-    with _locked(path):
-        for module in EDGE:
+    with locked(path):
+        for module in modules:
             with edge_connection(homes[module.home], module.home) as connection:
                 done += upgrade(module, connection, str(homes[module.home]))
     return done
@@ -75,6 +71,15 @@ def migrate_control(control_path: Path) -> list[Revision]:
             with edge_connection(control_path, module.home) as connection:
                 done += upgrade(module, connection, str(control_path))
     return done
+
+
+def migrate_module(module: Module, path: Path) -> list[Revision]:
+    """Bring the tables of another package's module in the main file to their newest revision.
+
+    Raises as `migrate_edge` does.
+    """
+    with locked(path), edge_connection(path, module.home) as connection:
+        return upgrade(module, connection, str(path))
 
 
 ADVICE: Final = {
@@ -130,7 +135,7 @@ def _sqlite_engine(path: Path) -> Engine:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """The lock that the daemon holds for as long as it runs."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,13 +232,13 @@ def upgrade(module: Module, connection: Connection, where: str, to: str = "head"
     refuse_newer(state, where)
     if not state.pending:
         return []
-    command.upgrade(_config(module, connection), to)
+    command.upgrade(config_of(module, connection), to)
     return _until(state.pending, to)
 
 
 def downgrade(module: Module, connection: Connection, to: str = "base") -> None:
     """Take steps of one module back, in one transaction; what stood only in the newer schema is lost."""
-    command.downgrade(_config(module, connection), to)
+    command.downgrade(config_of(module, connection), to)
 
 
 def current(module: Module, connection: Connection) -> str | None:
@@ -261,7 +266,8 @@ def _until(line: tuple[Revision, ...], to: str) -> list[Revision]:
     return list(line[: ids.index(to) + 1]) if to in ids else list(line)
 
 
-def _config(module: Module, connection: Connection, metadata: MetaData | None = None) -> Config:
+def config_of(module: Module, connection: Connection | None, metadata: MetaData | None = None) -> Config:
+    """What Alembic needs to know of one module."""
     config = Config(
         attributes={"module": module, "connection": connection, "metadata": metadata}, stdout=io.StringIO()
     )
@@ -271,79 +277,3 @@ def _config(module: Module, connection: Connection, metadata: MetaData | None = 
     config.set_main_option("version_locations", str(module.folder).replace("%", "%%"))
     config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     return config
-
-
-# -------------------------------------------------------------------------------------------- generate
-
-
-def generate(module: Module, message: str, *, dsn: str = "") -> Path | None:
-    """Write the revision that leads from the module's history to its tables; None where they agree already.
-
-    Compares with a database made for this from the history, never with one in use.  `dsn` names a Postgres
-    server on which an empty database may be made, for the upstream modules.
-    """
-    metadata = target(module)
-    if metadata is None:
-        raise MigrationError(
-            f"{module}: its SQL is written by hand; copy the newest file in {module.folder} and write the next"
-            " step"
-        )
-    with scratch(module, dsn) as connection:
-        upgrade(module, connection, "scratch")
-        config = _config(module, connection, metadata)
-        command.revision(
-            config,
-            message=message,
-            autogenerate=True,
-            rev_id=_next_id(module),
-            process_revision_directives=_only_changes,
-        )
-        pending = state_of(module, current(module, connection)).pending
-    return pending[0].path if pending else None
-
-
-def _next_id(module: Module) -> str:
-    line = revisions(module)
-    return f"{int(line[-1].id) + 1:04}" if line else "0001"
-
-
-def _only_changes(_context: MigrationContext, _revision: object, directives: list[MigrationScript]) -> None:
-    """Write no file for a revision that would do nothing."""
-    operations = directives[0].upgrade_ops
-    if operations is not None and operations.is_empty():
-        directives[:] = []
-
-
-@contextmanager
-def scratch(module: Module, dsn: str = "") -> Iterator[Connection]:
-    """An empty database of the module's kind that is gone afterwards."""
-    if module.side is Side.EDGE:
-        with (
-            tempfile.TemporaryDirectory(prefix="tidewatt-") as folder,
-            edge_connection(Path(folder) / "scratch.db", module.home) as connection,
-        ):
-            yield connection
-        return
-    if not dsn:
-        raise MigrationError("a Postgres server for the comparison is needed; name one by --upstream")
-    with _scratch_postgres(dsn) as name, upstream_connection(_replaced(dsn, name)) as connection:
-        yield connection
-
-
-@contextmanager
-def _scratch_postgres(dsn: str) -> Iterator[str]:
-    name = f"tidewatt_scratch_{uuid.uuid4().hex[:12]}"
-    _autocommit(dsn, f'CREATE DATABASE "{name}" TEMPLATE template0')
-    try:
-        yield name
-    finally:
-        _autocommit(dsn, f'DROP DATABASE "{name}"')
-
-
-def _autocommit(dsn: str, sql: str) -> None:
-    with upstream_connection(dsn) as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(sql))
-
-
-def _replaced(dsn: str, database: str) -> str:
-    return make_url(dsn).set(database=database).render_as_string(hide_password=False)

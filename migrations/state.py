@@ -6,6 +6,7 @@ Alembic and what it imports stay resident for as long as a process lives, so the
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -23,19 +24,28 @@ from migrations.modules import (
     refuse_newer,
     state_of,
 )
+from migrations.outside import installed
 
 APPLICATION_IDS: Final = {Home.MAIN: 0x5457_4D31, Home.CONTROL: 0x5457_4331}
 """What `PRAGMA application_id` says in our files: "TWM1" and "TWC1"."""
 BUSY_TIMEOUT_S: Final = 5.0
 
+Opener = Callable[[Path], sqlite3.Connection]
 
-def edge_states(path: Path, control_path: Path) -> list[ModuleState]:
-    """Every edge module in its fixed order; a file that is not there yet has no revision.
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+
+
+def edge_states(
+    path: Path, control_path: Path, modules: Sequence[Module] = EDGE, opened: Opener = _open
+) -> list[ModuleState]:
+    """The edge's modules in their order; a file that is not there yet has no revision.
 
     Raises WrongDatabase for a file that is not ours.
     """
     homes = {Home.MAIN: path, Home.CONTROL: control_path}
-    return [state_of(module, _current(module, homes[module.home])) for module in EDGE]
+    return [state_of(module, _current(module, homes[module.home], opened)) for module in modules]
 
 
 def needs_migration(path: Path, control_path: Path) -> bool:
@@ -60,12 +70,51 @@ async def ensure_control_migrated(control_path: Path) -> bool:
     Raises MigrationError.
     """
     module = next(module for module in EDGE if module.home is Home.CONTROL)
-    state = state_of(module, _current(module, control_path))
+    state = state_of(module, _current(module, control_path, _open))
     refuse_newer(state, str(control_path))
     if not state.pending:
         return False
     await _run_child("--control", str(control_path))
     return True
+
+
+async def migrate_outside(path: Path, control_path: Path) -> dict[str, str]:
+    """Migrate what modules of other packages need, each in a child process of its own.
+
+    Returns what is wrong by the module's name: one that cannot be migrated stops none of the others.
+    """
+    refused: dict[str, str] = {}
+    for module in installed().modules:
+        try:
+            (state,) = edge_states(path, control_path, (module,))
+            refuse_newer(state, str(path))
+            if state.pending:
+                await _run_child("--module", module.name, str(path))
+        except MigrationError as error:
+            refused[module.name] = str(error)
+    return refused
+
+
+def strays(path: Path, known: Sequence[Module]) -> dict[str, str | None]:
+    """Modules that have tables in the main file and belong to no package installed now -> their revision."""
+    if not path.exists() or path.stat().st_size == 0:
+        return {}
+    names = {module.version_table for module in known}
+    prefix = "alembic_version_"
+    try:
+        with closing(_open(path)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            tables = connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB ? ORDER BY name",
+                (f"{prefix}*",),
+            ).fetchall()
+            return {
+                table.removeprefix(prefix): _stands_at(connection, table)
+                for (table,) in tables
+                if table not in names
+            }
+    except sqlite3.Error as error:
+        raise MigrationError(f"{path}: {error}; {_advice(error)}") from error
 
 
 async def _run_child(*arguments: str) -> None:
@@ -92,11 +141,11 @@ def check_owner(connection: sqlite3.Connection, home: Home, path: Path) -> bool:
     return True
 
 
-def _current(module: Module, path: Path) -> str | None:
+def _current(module: Module, path: Path, opened: Opener) -> str | None:
     if not path.exists() or path.stat().st_size == 0:
         return None
     try:
-        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+        with closing(opened(path)) as connection:
             connection.execute("PRAGMA query_only = ON")
             if check_owner(connection, module.home, path):
                 return None
@@ -109,7 +158,11 @@ def _version(connection: sqlite3.Connection, module: Module) -> str | None:
     query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
     if not connection.execute(query, (module.version_table,)).fetchone()[0]:
         return None
-    query = f"SELECT version_num FROM {module.version_table}"  # a name of ours
+    return _stands_at(connection, module.version_table)
+
+
+def _stands_at(connection: sqlite3.Connection, version_table: str) -> str | None:
+    query = f'SELECT version_num FROM "{version_table}"'  # a name from the file, or of ours
     row = connection.execute(query).fetchone()
     return None if row is None else str(row[0])
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from edge.cli.support import Cli, Refused, json_option, now_ms, pass_cli, print_json
+from edge.cli.dbfiles import backup, reset, restore, seed, wipe
+from edge.cli.support import Cli, Refused, json_option, pass_cli, print_json
 from edge.cli.table import Column, show
+from edge.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from migrations.modules import ModuleState, Revision
+    from migrations.modules import Module, ModuleState, Revision
+
+GONE: Final = "its package is not installed; install it, or remove its tables"
 
 
 def _upstream_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,13 +29,24 @@ def _upstream_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Examples:
+  tidewatt db status
+  tidewatt db backup /media/stick/tidewatt
+  tidewatt db migrate --upstream postgresql://owner@db.example/tidewatt
+"""
+)
 def db() -> None:
     """Migrate and look at the databases.
 
     The edge's two SQLite files are those of the config; with --upstream it is a Postgres.  The daemon migrates
     its own files when it starts.
     """
+
+
+for _command in (backup, restore, seed, reset, wipe):
+    db.add_command(_command)
 
 
 @db.command()
@@ -46,20 +57,22 @@ def migrate(cli: Cli, upstream: str, as_json: bool) -> None:
     """Bring the database to this version of tidewatt."""
     from migrations import runner
     from migrations.modules import MigrationError
+    from migrations.outside import edge_modules
 
     try:
-        if upstream:
-            done = runner.migrate_upstream(upstream)
-        else:
-            store = cli.config().store
-            done = runner.migrate_edge(store.database, store.control_database)
+        store = None if upstream else cli.config().store
+        with waiting("migrating"):
+            if store is None:
+                done = runner.migrate_upstream(upstream)
+            else:
+                done = runner.migrate_edge(store.database, store.control_database, edge_modules())
     except MigrationError as error:
         raise Refused(str(error)) from None
     if as_json:
         print_json({"migrated": [_revision_json(revision) for revision in done]})
         return
     for revision in done:
-        click.echo(f"{_module_of(revision)} {revision.id}  {revision.title}")
+        click.echo(f"{revision.module} {revision.id}  {revision.title}")
     if not done:
         click.echo("nothing to do: the database is up to date")
 
@@ -71,13 +84,17 @@ def migrate(cli: Cli, upstream: str, as_json: bool) -> None:
 def status(cli: Cli, upstream: str, as_json: bool) -> None:
     """Where each module stands.  Exit code 1 when something is to be migrated."""
     states = _states(cli, upstream)
+    strays, problems = ({}, ()) if upstream else _others(cli)
     if as_json:
-        print_json({"modules": [_state_json(state) for state in states]})
+        print_json({"modules": [_state_json(state) for state in states], "strays": strays})
     else:
         rows = [
             (state.module.name, state.current or "-", state.head or "-", _words(state)) for state in states
         ]
+        rows += [(name, at or "-", "-", f"{GONE}: tidewatt db detach {name}") for name, at in strays.items()]
         show([Column(title=title) for title in ("module", "current", "newest", "")], rows)
+    for problem in problems:
+        click.echo(problem, err=True)
     if any(state.pending or state.newer for state in states):
         raise click.exceptions.Exit(1)
 
@@ -92,9 +109,9 @@ def history(cli: Cli, upstream: str, as_json: bool) -> None:
 
     found = []
     for state in _states(cli, upstream):
-        waiting = {revision.id for revision in state.pending}
+        pending = {revision.id for revision in state.pending}
         found += [
-            {**_revision_json(revision), "applied": revision.id not in waiting and not state.newer}
+            {**_revision_json(revision), "applied": revision.id not in pending and not state.newer}
             for revision in revisions(state.module)
         ]
     if as_json:
@@ -105,119 +122,92 @@ def history(cli: Cli, upstream: str, as_json: bool) -> None:
     show([Column(title=title, cut=title == titles[-1]) for title in titles], rows)
 
 
-@db.command()
-@click.argument("module")
-@click.argument("message")
-@click.option("--upstream", metavar="DSN", default="", help="A Postgres server for an upstream module.")
-def generate(module: str, message: str, upstream: str) -> None:
-    """Write the next revision of MODULE from its tables (for developers).
+@db.command(
+    epilog="""\b
+Examples:
+  tidewatt db generate "notes of a file" --head meters_core@head
+  tidewatt db generate "fill the new column" --head core_core@head --no-autogenerate --rev-id 0007
+  tidewatt db generate "quicker view" --head core_core@head --upstream postgresql://owner@localhost/postgres
+"""
+)
+@click.argument("message", metavar="MSG")
+@click.option("--head", required=True, metavar="X_core@head", help="The history that it continues.")
+@click.option("--rev-id", metavar="ID", default="", help="Its id; without it the next number.")
+@click.option("--no-autogenerate", is_flag=True, help="An empty step, to be written by hand.")
+@click.option("--upstream", metavar="DSN", default="", help="Upstream's history; a Postgres to compare on.")
+def generate(message: str, head: str, rev_id: str, no_autogenerate: bool, upstream: str) -> None:
+    """Write module X's next revision from its tables (for developers).
 
-    It is compared with a database made for that, never with one in use.
+    It is compared with a database made for that, never with one in use; only X's folder is written to, and only
+    X's tables are spoken of.
     """
-    from migrations import runner
-    from migrations.modules import MigrationError, Side, find
+    from migrations.generate import generate as write
+    from migrations.modules import MigrationError
 
+    module = _module_at(head, upstream)
     try:
-        found = find(Side.UPSTREAM if upstream else Side.EDGE, module)
-        path = runner.generate(found, message, dsn=upstream)
+        path = write(module, message, rev_id=rev_id, autogenerate=not no_autogenerate, dsn=upstream)
     except MigrationError as error:
         raise Refused(str(error)) from None
-    click.echo(f"wrote {path}; read it before you keep it" if path else "nothing to do: the tables agree")
+    if path is None:
+        click.echo(f"nothing to do: the tables of {module} agree with its history")
+    elif no_autogenerate:
+        click.echo(f"wrote {path}; write both its steps before you keep it")
+    else:
+        click.echo(f"wrote {path}; read it before you keep it")
 
 
-@db.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@pass_cli
-def backup(cli: Cli, folder: Path) -> None:
-    """Copy the edge's databases into FOLDER, also while the daemon runs."""
-    from edge.store.backup import copy
+def _module_at(head: str, upstream: str) -> Module:
+    """Raises click.BadParameter where no history has that head."""
+    from migrations.modules import UPSTREAM
+    from migrations.outside import edge_modules
 
-    store = cli.config().store
-    folder.mkdir(parents=True, exist_ok=True)
-    sources = [path for path in (store.database, store.control_database) if path.exists()]
-    if not sources:
-        raise Refused(f"there is no database at {store.database} yet")
-    for source in sources:
-        target = folder / source.name
-        try:
-            copy(source, target)
-        except (OSError, sqlite3.Error) as error:
-            raise Refused(f"{target} was not written: {error}") from None
-        click.echo(f"{target}  {target.stat().st_size:,} bytes")
+    modules = UPSTREAM if upstream else edge_modules()
+    heads = {f"{module.label}@head": module for module in modules}
+    if head not in heads:
+        side = "upstream" if upstream else "edge"
+        raise click.BadParameter(
+            f"{head!r} is no head on the {side} side; there are {', '.join(heads)}", param_hint="--head"
+        )
+    return heads[head]
 
 
-@db.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@db.command(
+    epilog="""\b
+Examples:
+  tidewatt db detach weather          refuses while its tables hold rows
+  tidewatt db detach weather --yes
+"""
+)
+@click.argument("module")
+@click.option("--yes", is_flag=True, help="Also where its tables hold rows.")
 @json_option
 @pass_cli
-def restore(cli: Cli, folder: Path, as_json: bool) -> None:
-    """Put the copies in FOLDER in the place of the edge's databases.
+def detach(cli: Cli, module: str, yes: bool, as_json: bool) -> None:
+    """Remove the tables of another package's MODULE, and what is known of their version.
 
-    FOLDER is what `tidewatt db backup` wrote.  The daemon has to be stopped.  The files of today are kept beside the
-    new ones.  Upstream keeps what it holds: the next start begins a log of its own, and sends what upstream lacks.
-    Control does not believe an old memory: where there is dosing, it waits until somebody confirms it.
+    The daemon has to be stopped.  Remove the package first: while it is installed, the next start makes its tables
+    anew.  Tidewatt's own modules stay.
     """
-    store = cli.config().store
-    targets = [path for path in (store.database, store.control_database) if (folder / path.name).is_file()]
-    if not targets:
-        raise Refused(f"there is no {store.database.name} in {folder}; name a folder of `tidewatt db backup`")
-    _refuse_foreign(folder, store.database.name, store.control_database.name)
-    with _nobody_works_on(store.database, store.control_database):
-        aside = _put_back(folder, targets)
-    if as_json:
-        print_json({"restored": [str(path) for path in targets], "aside": [str(path) for path in aside]})
-        return
-    for path in targets:
-        click.echo(f"{path}  restored")
-    for path in aside:
-        click.echo(f"{path}  what stood there before")
-    click.echo("now start the daemon: systemctl start tidewatt-edge")
-    if store.control_database in targets:
-        click.echo("where there is dosing, it waits: look at the outputs, then tidewatt outputs confirm NAME")
-
-
-def _refuse_foreign(folder: Path, database: str, control_database: str) -> None:
-    """Nothing is put in place that this version could not open.  Raises Refused."""
+    from migrations.detach import detach as remove
     from migrations.modules import MigrationError
-    from migrations.state import needs_migration
 
     try:
-        needs_migration(folder / database, folder / control_database)
+        done = remove(module, cli.config().store.database, with_data=yes)
     except MigrationError as error:
-        raise Refused(f"{folder} is not put back: {error}") from None
-
-
-@contextmanager
-def _nobody_works_on(database: Path, control_database: Path) -> Iterator[None]:
-    """Holds both locks.  Raises Refused, StoreLocked."""
-    from edge.control.memory import lock
-    from edge.store.backup import give
-    from edge.store.database import lock_file
-
-    with ExitStack() as stack:
-        stack.callback(os.close, lock_file(database))
-        try:
-            descriptor = lock(control_database)
-        except BlockingIOError:
-            raise Refused(f"{control_database}: a daemon drives the outputs by it; stop that first") from None
-        if descriptor is not None:
-            stack.callback(os.close, descriptor)
-        for path in (database, control_database):
-            give(Path(f"{path}.lock"), like=path.parent)
-        yield
-
-
-def _put_back(folder: Path, targets: Sequence[Path]) -> list[Path]:
-    from edge.store.backup import put_back
-
-    try:
-        return put_back(folder, targets, now_ms())
-    except (OSError, sqlite3.Error) as error:
-        raise Refused(f"{folder} was not put back: {error}") from None
+        raise Refused(str(error)) from None
+    if as_json:
+        print_json({"module": done.name, "detached": done.found, "rows": dict(done.rows)})
+    elif not done.found:
+        click.echo(f"nothing to do: module {module} has no tables here")
+    else:
+        tables = ", ".join(f"{table} ({count:,} rows)" for table, count in done.rows.items()) or "no tables"
+        click.echo(f"detached {module}: {tables}")
 
 
 def _states(cli: Cli, upstream: str) -> Sequence[ModuleState]:
     from migrations.modules import MigrationError
+    from migrations.outside import edge_modules
     from migrations.state import edge_states
 
     try:
@@ -226,7 +216,19 @@ def _states(cli: Cli, upstream: str) -> Sequence[ModuleState]:
 
             return upstream_states(upstream)
         store = cli.config().store
-        return edge_states(store.database, store.control_database)
+        return edge_states(store.database, store.control_database, edge_modules())
+    except MigrationError as error:
+        raise Refused(str(error)) from None
+
+
+def _others(cli: Cli) -> tuple[dict[str, str | None], Sequence[str]]:
+    """Modules whose package is gone, with their revision; and what is wrong with packages that are there."""
+    from migrations.modules import MigrationError
+    from migrations.outside import edge_modules, installed
+    from migrations.state import strays
+
+    try:
+        return strays(cli.config().store.database, edge_modules()), installed().problems
     except MigrationError as error:
         raise Refused(str(error)) from None
 
@@ -255,8 +257,4 @@ def _ids(revisions: Iterable[Revision]) -> list[str]:
 
 
 def _revision_json(revision: Revision) -> dict[str, Any]:
-    return {"module": _module_of(revision), "id": revision.id, "title": revision.title}
-
-
-def _module_of(revision: Revision) -> str:
-    return revision.path.parent.parent.name
+    return {"module": revision.module, "id": revision.id, "title": revision.title}

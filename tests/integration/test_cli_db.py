@@ -50,6 +50,7 @@ def test_a_fresh_machine_is_migrated_and_says_so(cli: Cli) -> None:
     assert [(m["module"], m["current"], m["pending"], m["newer"]) for m in found] == [
         ("core", "0003", [], False),
         ("control", "0002", [], False),
+        ("meters", "0001", [], False),
     ]
     revisions = json.loads(say(cli, "history", "--json"))["revisions"]
     assert all(revision["applied"] and revision["title"] for revision in revisions)

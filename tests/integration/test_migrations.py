@@ -16,7 +16,7 @@ from sqlalchemy import Connection, MetaData, create_engine
 
 from edge.clock import FakeClock
 from edge.store.database import Store
-from migrations import modules, published, runner, state
+from migrations import generate, modules, published, runner, state
 from migrations.modules import (
     EDGE,
     UPSTREAM,
@@ -312,7 +312,7 @@ def test_looking_whether_to_migrate_loads_neither_alembic_nor_sqlalchemy(files: 
 
 def test_nothing_is_generated_while_tables_and_history_agree() -> None:
     for module in EDGE:
-        assert runner.generate(module, "nothing") is None
+        assert generate.generate(module, "nothing") is None
 
 
 def test_generate_writes_the_step_for_its_own_tables_only(
@@ -331,8 +331,8 @@ def test_generate_writes_the_step_for_its_own_tables_only(
     for table in found.tables.values():
         table.to_metadata(wanted)
     Table("extra", wanted, Column("id", Integer, primary_key=True), Column("note", Text))
-    monkeypatch.setattr(runner, "target", lambda _module: wanted)
-    path = runner.generate(CORE, "notes")
+    monkeypatch.setattr(generate, "target", lambda _module: wanted)
+    path = generate.generate(CORE, "notes")
     assert path is not None
     assert path.name == "0004_notes.py"
     source = path.read_text()
