@@ -7,6 +7,7 @@ outside `edge/clock.py` that reads time: a line says when it was written, and no
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import MutableMapping
@@ -76,7 +77,7 @@ def setup(config: LogConfig, *, stream: IO[str] | None = None) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_renderers(_is_json(config, out), colours=out.isatty()),
+                *_renderers(_is_json(config, out), colours=out.isatty() and not os.environ.get("NO_COLOR")),
             ],
         )
     )

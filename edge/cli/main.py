@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from edge.cli.examples import add_examples
 from edge.cli.support import Cli, accept_config
 
 PROGRAM: Final = "tidewatt"
@@ -42,7 +43,9 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
         "What a meter counted: intervals, daily and monthly totals.",
     ),
     "sync": ("edge.cli.sync:sync", "How far the delivery to Postgres is; bind its ledger."),
+    "scan": ("edge.cli.scan:scan", "Look what is connected to this machine; prints config to paste."),
     "test": ("edge.cli.test:test", "Read a device once and show what it says."),
+    "doctor": ("edge.cli.doctor:doctor", "Is everything there that this site stands on? What to do."),
     "selftest": (
         "edge.cli.selftest:selftest",
         "Break every part of this site in simulation: does it end safe?",
@@ -53,7 +56,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("edge.cli.run:run", "Run the daemon."),
     "sink": ("edge.cli.sink:sink", "Run the upstream process, from the broker into Postgres."),
     "broker": ("edge.cli.broker:broker", "Files for the mosquitto of a fleet: logins and their rights."),
-    "db": ("edge.cli.db:db", "Migrate and look at the databases."),
+    "db": ("edge.cli.db:db", "Migrate, copy, seed and look at the databases."),
     "demo": ("edge.cli.demo:demo", "The whole thing on this machine, without any hardware."),
     "completion": ("edge.cli.main:completion", "Print the completion script for bash, zsh or fish."),
 }
@@ -97,6 +100,7 @@ class LazyGroup(click.Group):
         module, _, attribute = VERBS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         accept_config(command)
+        add_examples(cmd_name, command)
         return command
 
     def resolve_command(
@@ -150,6 +154,8 @@ def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> N
 def cli(ctx: click.Context, config_path: Path) -> None:
     """tidewatt runs a site: it polls its sensors, keeps every value and delivers it to Postgres."""
     ctx.obj = Cli(config_path=config_path)
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
+        ctx.color = False  # click takes every colour and shade out of what is printed
 
 
 def config_path(context: click.Context) -> Path:

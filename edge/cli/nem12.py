@@ -15,6 +15,7 @@ from drivers.nem12.container import BadContainer, members
 from edge.cli.nemsum import Summary
 from edge.cli.support import Refused, json_option, print_json
 from edge.cli.table import Column, colour, pairs, show
+from edge.cli.waiting import waiting
 
 PROBLEMS_KEPT_MAX: Final = 1000
 """How many problems are held in memory; all are counted."""
@@ -82,16 +83,17 @@ def show_file(path: Path, as_json: bool) -> None:
     summary, counts = Summary(), Counter[str]()
     headers: list[Header] = []
     kept: list[tuple[str, Problem]] = []
-    for member, item in _items(path):
-        if isinstance(item, Header):
-            if len(headers) < PROBLEMS_KEPT_MAX:
-                headers.append(item)
-        elif isinstance(item, Problem):
-            counts[item.code] += 1
-            if len(kept) < PROBLEMS_KEPT_MAX:
-                kept.append((member, item))
-        elif not isinstance(item, End):
-            summary.take(item)
+    with waiting(f"reading {path.name}"):
+        for member, item in _items(path):
+            if isinstance(item, Header):
+                if len(headers) < PROBLEMS_KEPT_MAX:
+                    headers.append(item)
+            elif isinstance(item, Problem):
+                counts[item.code] += 1
+                if len(kept) < PROBLEMS_KEPT_MAX:
+                    kept.append((member, item))
+            elif not isinstance(item, End):
+                summary.take(item)
     if as_json:
         print_json(_shown(headers, summary, kept, counts))
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from edge.cli.support import Cli, Refused, json_option, pass_cli, print_json
+from edge.cli.waiting import tell
 
 if TYPE_CHECKING:
     from edge.config import Config
@@ -45,8 +46,11 @@ def selftest(cli: Cli, unsafe_only: bool, as_json: bool) -> int:
     cases = []
     for case in run(compile_rules(config), wirings_of(config), Polled(config)):
         cases.append(case)
+        tell("")
         if not as_json and not (unsafe_only and case.safe):
             _show(case)
+        tell(f"{len(cases)} faults tried")
+    tell("")
     bad = [case for case in cases if not case.safe]
     if as_json:
         print_json({"cases": [_body(case) for case in cases if not (unsafe_only and case.safe)]})
@@ -98,7 +102,7 @@ class Polled:
         self._flows: dict[str, PointFlow] = {}
 
     def __call__(self, series: str, value: Shown, wall_ms: int, monotonic_s: float) -> Reading:
-        from drivers.base import Sample
+        from drivers.base import Quality, Sample
         from edge.control.faults import Silence
 
         flow = self._flows.get(series)
@@ -106,6 +110,10 @@ class Polled:
             flow = self._flows[series] = self._flow(series)
         if isinstance(value, Silence) or self._known_sentinel(series, value):
             return flow.absent("unavailable", wall_ms, monotonic_s)
+        for source in self._passed_through(series):
+            reading = self(source, value, wall_ms, monotonic_s)
+            if reading.quality is Quality.BAD:
+                return flow.absent(f"{source}: {reading.reason}", wall_ms, monotonic_s)
         return flow.take(Sample(point="value", value=cast(float, value)), wall_ms, monotonic_s)
 
     def _flow(self, series: str) -> PointFlow:
@@ -123,11 +131,18 @@ class Polled:
         config = device.points.get(name, PointConfig())
         # What is simulated is the true value: a calibrated probe shows it as it is.
         config = config.model_copy(update={"offset": 0.0, "points": ()})
-        return PointFlow(series, point or Point(unit=""), config)
+        return PointFlow(series, point if isinstance(point, Point) else Point(unit=""), config)
 
     def _device(self, series: str) -> DeviceCommon | None:
         name = series.partition(".")[0]
         return next((device for device in self._config.devices if device.name == name), None)
+
+    def _passed_through(self, series: str) -> tuple[str, ...]:
+        """The inputs of a derived point that has the value of one of them, were they all to say the same."""
+        from edge.poll.derived import same_valued
+
+        device = self._device(series)
+        return () if device is None else same_valued(device, series.partition(".")[2])
 
     def _known_sentinel(self, series: str, value: Shown) -> bool:
         """The 1-Wire driver knows its chip's own error values and gives them as bad."""

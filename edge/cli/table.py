@@ -39,7 +39,7 @@ def show(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, empty: str
         click.echo(empty)
         return
     for index, line in enumerate(render(columns, rows, width=terminal_width(), style=_styler())):
-        click.echo(click.style(line, bold=True) if index == 0 and sys.stdout.isatty() else line)
+        click.echo(click.style(line, bold=True) if index == 0 and coloured() else line)
 
 
 def render(
@@ -133,7 +133,8 @@ def colour(word: str, text: str | None = None) -> str:
 
 
 def coloured() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    """Whether colours are wanted: in a terminal, unless NO_COLOR says otherwise."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _styler() -> Callable[[str, str], str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -99,6 +100,7 @@ class Display:
         self._page = page
         self._database = database
         self._live = out.isatty()
+        self._coloured = self._live and not os.environ.get("NO_COLOR")
         self._drawn = 0
         self._next_line_s = 0.0
 
@@ -119,9 +121,10 @@ class Display:
     def _draw(self, view: View) -> None:
         columns = shutil.get_terminal_size().columns
         lines = [text[: columns - 1] for text in block(view, page=self._page, database=self._database)]
-        lines[0] = f"{BOLD}{lines[0]}{PLAIN}"
-        lines[-1] = f"{DIM}{lines[-1]}{PLAIN}"
-        lines = [_coloured_health(text, view.health) for text in lines]
+        if self._coloured:
+            lines[0] = f"{BOLD}{lines[0]}{PLAIN}"
+            lines[-1] = f"{DIM}{lines[-1]}{PLAIN}"
+            lines = [_coloured_health(text, view.health) for text in lines]
         start = UP_AND_CLEAR.format(lines=self._drawn) if self._drawn else HIDE_CURSOR + "\n"
         print(start + "\n".join(lines), file=self._out, flush=True)
         self._drawn = len(lines)

@@ -12,8 +12,8 @@ BUSY_TIMEOUT_S: Final = 30.0
 
 
 def faults(path: str) -> list[str]:
-    """What SQLite's `quick_check` finds."""
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+    """What SQLite's `quick_check` finds in the file of a path or a `file:` address."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, uri=path.startswith("file:"))
     connection.execute("PRAGMA query_only = ON")
     try:
         found = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({FAULTS_SHOWN_MAX})")]

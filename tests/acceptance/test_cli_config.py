@@ -179,6 +179,10 @@ def test_output_drivers_are_listed_with_who_makes_them_safe(capsys: pytest.Captu
         assert option in text
     assert "the Shelly's own timer" in text
     assert "[[outputs]]" in text
+    assert "[[devices]]" in text
+    assert run(["drivers", "pca9685"]) == 0
+    text = capsys.readouterr().out
+    assert "[[outputs]]" in text
     assert "[[devices]]" not in text
     assert run(["drivers", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["outputs"]

@@ -110,6 +110,7 @@ def test_completion_answers_the_shell() -> None:
         "status",
         "series",
         "sync",
+        "scan",
         "selftest",
         "sink",
     ]

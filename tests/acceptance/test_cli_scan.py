@@ -1,0 +1,181 @@
+"""`tidewatt scan`, as a person types it: what it prints is config that passes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivers.catalog import Driver, catalog
+from drivers.discovery import lan
+from drivers.discovery.found import Found, Search
+from edge.cli.main import run
+from tests.drivers.folders import OTHER_PROBE, PROBE, TREES
+from tests.drivers.i2c_bus import I2cBus, i2c_bus
+from tests.drivers.i2c_models import Ads1115Chip, EzoChip, Sht3xChip
+from tests.drivers.ina_models import Ina219Chip, Ina226Chip, Ina228Chip
+from tests.drivers.test_find_chips import Pca9685Chip, with_bus
+from tests.drivers.test_find_kernel import put
+
+SITE = '[site]\nname = "reef"\n'
+PLUG = Found(
+    where="192.168.1.7:80", what="Shelly\n[evil]", sure=True, evidence="x\n[[devices]]", table="outputs",
+    options={"driver": "shelly", "kind": "other", "safe": 0.0, "host": "192.168.1.7", "hold_s": 60.0},
+    keys=("192.168.1.7:80", "plug.local:80"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def bus(monkeypatch: pytest.MonkeyPatch) -> I2cBus:
+    chips = i2c_bus(monkeypatch)
+    for address, chip in (
+        (0x40, Ina219Chip()), (0x41, Ina226Chip()), (0x42, Ina228Chip()), (0x43, Pca9685Chip()),
+        (0x44, Sht3xChip()), (0x48, Ads1115Chip()), (0x63, EzoChip("pH", "7.0")),
+    ):  # fmt: skip
+        chips.put(address, chip)
+    return chips
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = with_bus(tmp_path / "root", 1, "bcm2835 (i2c@7e804000)")
+    put(root / "sys/bus/w1/devices", {
+        "w1_bus_master1/x": "", f"{PROBE}/temperature": "25312\n", f"{OTHER_PROBE}/temperature": "26000\n",
+    })  # fmt: skip
+    put(root / "sys/bus/iio/devices/iio:device0", dict(TREES["bme280"]))
+    put(root / "sys/class/hwmon/hwmon0", {"name": "cpu_thermal\n", "temp1_input": "48000\n"})
+    return root
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(SITE)
+    return path
+
+
+def scanned(config: Path, root: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[str, str]:
+    assert run(["--config", str(config), "scan", "--root", str(root), *more]) == 0
+    said = capsys.readouterr()
+    return said.out, said.err
+
+
+@pytest.mark.usefixtures("bus")
+def test_what_it_prints_passes_the_configs_own_check_and_is_known_then(
+    config: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lan, "search", lambda _clock: Search(found=[PLUG]))
+    out, err = scanned(config, root, capsys, "--lan")
+    assert "INA226" in err
+    drivers = [
+        line.partition('"')[2].rstrip('"')
+        for line in out.splitlines()
+        if line.lstrip("#").startswith("driver")
+    ]
+    assert sorted(drivers) == [
+        "ads1115", "ds18b20", "ds18b20", "ezo", "hwmon", "iio", "ina219", "ina226", "ina228", "pca9685", "shelly",
+        "sht3x",
+    ]  # fmt: skip
+    config.write_text(SITE + out)
+    assert run(["config", "check", str(config)]) == 0, capsys.readouterr().out
+    assert "10 devices" in capsys.readouterr().out
+    lines = [
+        line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in out.splitlines()
+    ]
+    config.write_text(SITE + "\n".join(lines))
+    assert run(["config", "check", str(config)]) == 0, capsys.readouterr().out
+    assert "10 devices, 2 outputs" in capsys.readouterr().out
+    out, err = scanned(config, root, capsys, "--lan")
+    assert out == ""
+    assert "a device of the config" in err
+
+
+@pytest.mark.usefixtures("bus")
+def test_outputs_are_pasted_asleep(config: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = scanned(config, root, capsys)
+    assert "\n#[[outputs]]\n" in out
+    assert "\n[[outputs]]" not in out
+
+
+def test_what_the_config_has_is_left_alone(
+    bus: I2cBus, config: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(f'{SITE}[[devices]]\nname = "ph"\ndriver = "ezo"\nkind = "ph"\n')
+    scanned(config, root, capsys)
+    chip: Any = bus.chips[0x63]
+    assert chip.heard == []
+    out, _ = scanned(config, root, capsys, "--json")
+    told = {one["where"]: one for one in json.loads(out)["found"]}
+    assert told["i2c-1 0x63"]["in_config"] == "ph"
+    assert told["i2c-1 0x63"]["config"] is None
+    assert told["i2c-1 0x41"]["in_config"] is None
+    assert 'driver = "ina226"' in told["i2c-1 0x41"]["config"]
+    assert told["i2c-1 0x41"]["sure"] is True
+
+
+@pytest.mark.parametrize("host", ["192.168.1.7", "plug.local"])
+def test_a_shelly_that_is_only_read_is_known_too(
+    config: Path,
+    tmp_path: Path,
+    host: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(lan, "search", lambda _clock: Search(found=[PLUG]))
+    config.write_text(f'{SITE}[[devices]]\nname = "meter"\ndriver = "shelly"\nhost = "{host}"\n')
+    out, _ = scanned(config, tmp_path, capsys, "--lan", "--json")
+    assert [one["in_config"] for one in json.loads(out)["found"]] == ["meter"]
+
+
+@pytest.mark.usefixtures("bus")
+def test_new_names_do_not_clash_with_the_configs(
+    config: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(f'{SITE}[[devices]]\nname = "sht3x"\ndriver = "sim"\n')
+    out, _ = scanned(config, root, capsys)
+    assert 'name = "sht3x-2"' in out
+    config.write_text(config.read_text() + out)
+    assert run(["config", "check", str(config)]) == 0, capsys.readouterr().out
+
+
+def test_a_bare_pi_is_told_what_is_missing(
+    tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "pi", {"proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",
+                          "boot/firmware/config.txt": "# nothing\n"})  # fmt: skip
+    out, err = scanned(config, tmp_path / "pi", capsys)
+    assert out == ""
+    assert "dtparam=i2c_arm=on" in err
+    assert "dtoverlay=w1-gpio" in err
+    assert "nothing was found" in err
+
+
+def test_without_a_config_or_with_a_bad_one_it_works_too(
+    tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none").mkdir()
+    assert "no such file" in scanned(tmp_path / "absent.toml", tmp_path / "none", capsys)[1]
+    config.write_text("[site]\n")
+    assert "everything counts as new" in scanned(config, tmp_path / "none", capsys)[1]
+
+
+def test_drivers_of_other_packages_find_their_own(
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = catalog()
+    sim = known["sim"]
+
+    def broken() -> list[dict[str, object]]:
+        raise RuntimeError("no bus")
+
+    others = {
+        name: Driver(name=name, summary=f"a {name}", options=sim.options, make=sim.make, find=find)
+        for name, find in (("barometer", lambda: [{"at": 'a"b'}]), ("broken", broken))
+    }
+    monkeypatch.setattr("edge.cli.scan.catalog", lambda: known | others)
+    (tmp_path / "none").mkdir()
+    out, err = scanned(config, tmp_path / "none", capsys)
+    assert 'driver = "barometer"\nat = "a\\"b"\n' in out
+    assert "failed (RuntimeError: no bus); update its package" in err
