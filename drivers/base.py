@@ -73,6 +73,8 @@ class Point:
     decimals  digits after the point that mean something; values are rounded to them before they are stored
     low, high what the sensor can physically deliver, in `unit`; outside it a value is bad
     kind      its class
+    volatile  a register that begins at 0 with each Device object: the daemon adds what was there before, and
+              keeps the sum over restarts and crashes
     """
 
     unit: str
@@ -80,6 +82,7 @@ class Point:
     low: float | None = None
     high: float | None = None
     kind: Kind = Kind.SAMPLE
+    volatile: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,7 @@ class Sample:
     value   None where the device delivered nothing usable; then `quality` is BAD
     reason  a short word from the field ("sentinel", "crc", "no-value"), empty when good
     span_s  0 for an instant, else the length of the interval that begins at the reading's time
+    age_s   how old the value was when it was read: what control takes for stale counts from then
     """
 
     point: str
@@ -96,6 +100,7 @@ class Sample:
     quality: Quality = Quality.GOOD
     reason: str = ""
     span_s: int = 0
+    age_s: float = 0.0
 
 
 class Device(ABC):

@@ -27,12 +27,16 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "iio": "drivers.iio:IIO",
     "hwmon": "drivers.iio:HWMON",
     "digital": "drivers.digital:DRIVER",
+    "s0": "drivers.s0:DRIVER",
     "ads1115": "drivers.ads1115:DRIVER",
     "ina219": "drivers.ina:INA219",
     "ina226": "drivers.ina:INA226",
     "ina228": "drivers.ina:INA228",
     "sht3x": "drivers.sht3x:DRIVER",
     "ezo": "drivers.ezo:DRIVER",
+    "mqtt": "drivers.mqtt:DRIVER",
+    "shelly": "drivers.shelly_input:DRIVER",
+    "derived": "drivers.derived:DRIVER",
 }
 BUILT_IN_OUTPUTS: Final[Mapping[str, str]] = {
     "sim": "drivers.sim_outputs:DRIVER",
@@ -40,6 +44,7 @@ BUILT_IN_OUTPUTS: Final[Mapping[str, str]] = {
     "pca9685": "drivers.pca9685:DRIVER",
     "pwm": "drivers.pwm:DRIVER",
     "shelly": "drivers.shelly:DRIVER",
+    "mqtt": "drivers.mqtt_outlet:DRIVER",
 }
 #: What the config says of every device; no driver may have an option of these names.
 COMMON_OPTIONS: Final = frozenset({"name", "driver", "interval_s", "timeout_s", "enabled", "bus", "points"})

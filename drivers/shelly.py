@@ -84,7 +84,7 @@ class Shelly(Output):
 
     def open(self) -> None:
         self._generation = ""
-        self._generation = self._identify()
+        self._generation = self.identify()
         self._switch(self._safe)
         self._settle()
 
@@ -94,10 +94,10 @@ class Shelly(Output):
     def read_back(self) -> float | None:
         channel = self._options.channel
         if self._opened() == Generation.ONE:
-            status = self._get(f"/relay/{channel}")
+            status = self.ask(f"/relay/{channel}")
             on, timed, power = status.get("ison"), status.get("has_timer"), self._meter()
         else:
-            status = self._get("/rpc/Switch.GetStatus", id=channel)
+            status = self.ask("/rpc/Switch.GetStatus", id=channel)
             on, timed, power = status.get("output"), "timer_duration" in status, status.get("apower")
         if not isinstance(on, bool):
             raise DeviceUnavailable(
@@ -118,14 +118,18 @@ class Shelly(Output):
         except DriverError:
             return  # out of reach: its own timer does it
 
-    def _identify(self) -> str:
+    def identify(self) -> str:
+        """Its generation, as the config says or as it says itself.  Raises DriverError."""
         if self._options.generation is not Generation.AUTO:
             return self._options.generation
-        about = self._get("/shelly")
-        generation = about.get("gen", 1)
-        if not isinstance(generation, int) or not {"type", "model", "id"} & about.keys():
+        return Generation.ONE if self.about().get("gen", 1) == 1 else Generation.TWO
+
+    def about(self) -> Mapping[str, Any]:
+        """What it says of itself to anybody; `gen` is a whole number where there is one.  Raises DriverError."""
+        about = self.ask("/shelly")
+        if not isinstance(about.get("gen", 1), int) or not {"type", "model", "id"} & about.keys():
             raise DeviceUnavailable(f"what answers at {self._options.host} is no Shelly; check its address")
-        return Generation.ONE if generation == 1 else Generation.TWO
+        return about
 
     def _switch(self, on: bool) -> None:
         """Away from safe it carries the timer that leads back; a command to safe ends a timer that runs."""
@@ -133,12 +137,12 @@ class Shelly(Output):
         channel = self._options.channel
         if self._opened() == Generation.ONE:
             timer = {"timer": self._hold_s} if timed else {}
-            answer = self._get(f"/relay/{channel}", turn="on" if on else "off", **timer)
+            answer = self.ask(f"/relay/{channel}", turn="on" if on else "off", **timer)
             if answer.get("ison") is not on:
                 raise DeviceUnavailable(f"Shelly {self._options.host} did not switch; look at its own page")
             return
         toggle = {"toggle_after": self._hold_s} if timed else {}
-        answer = self._get("/rpc/Switch.Set", id=channel, on=_word(on), **toggle)
+        answer = self.ask("/rpc/Switch.Set", id=channel, on=_word(on), **toggle)
         if "was_on" not in answer:
             raise DeviceUnavailable(f"Shelly {self._options.host} did not switch; look at its own page")
 
@@ -152,14 +156,14 @@ class Shelly(Output):
         first = self._opened() == Generation.ONE
         path, key = f"/settings/relay/{self._options.channel}", "default_state" if first else "initial_state"
         query: dict[str, str | int] = {} if first else {"id": self._options.channel}
-        found = self._get(path if first else "/rpc/Switch.GetConfig", **query)
+        found = self.ask(path if first else "/rpc/Switch.GetConfig", **query)
         if found.get(key) != state:
             wanted[key] = state
         if found.get(undoing):
             wanted[undoing] = 0 if first else False
         if wanted and self._options.set_power_up:
             query |= wanted if first else {"config": json.dumps(wanted)}
-            self._get(path if first else "/rpc/Switch.SetConfig", **query)
+            self.ask(path if first else "/rpc/Switch.SetConfig", **query)
         elif undoing in wanted:
             word = undoing.replace("_", "-")
             raise DeviceMisconfigured(
@@ -169,7 +173,7 @@ class Shelly(Output):
 
     def _meter(self) -> object:
         try:
-            return self._get(f"/meter/{self._options.channel}").get("power")
+            return self.ask(f"/meter/{self._options.channel}").get("power")
         except DeviceMisconfigured:
             return None  # it has none
 
@@ -178,7 +182,7 @@ class Shelly(Output):
             raise DeviceUnavailable("the Shelly is not open; this is a mistake in the daemon")
         return self._generation
 
-    def _get(self, path: str, **query: str | int) -> Mapping[str, Any]:
+    def ask(self, path: str, **query: str | int) -> Mapping[str, Any]:
         """Ask, with the password where it wants one.  Raises DriverError; the answer is a JSON object."""
         target = f"{path}?{urlencode(query)}" if query else path
         status, challenge, body = self._request(target, "")

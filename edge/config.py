@@ -31,6 +31,7 @@ from edge.log import LogConfig
 from edge.meters.config import MetersConfig
 from edge.options import AtRunTime
 from edge.poll.config import DeviceCommon, PollConfig, device_model, installed_devices_model
+from edge.poll.derived import derived_mistakes
 from edge.settings import CrossChecked
 from edge.store.config import StoreConfig
 from edge.tomllines import KeyPath
@@ -102,8 +103,9 @@ class Config(CrossChecked):
 
     @classmethod
     def cross_check(cls, values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-        """Doubled device names, and what control's tables say about each other and about this board."""
+        """Doubled device names, what points are derived from, what control's tables say and this board has."""
         yield from cls._doubled_devices(values)
+        yield from derived_mistakes(values.get("devices"), _device_adapter().validate_python)
         yield from check_values(values, boards.here(), _device_adapter().validate_python)
 
     @classmethod

@@ -18,6 +18,7 @@ from edge.metrics import POLL_LATENESS
 from edge.poll.bus import BusStuck, BusThread, CallTimeout
 from edge.poll.config import DeviceCommon, PointConfig, PollConfig
 from edge.poll.point import NO_SUCH_POINT, UNKNOWN_POINT, PointFlow
+from edge.poll.totals import Totals
 
 ON_TIME_MS: Final = 100
 EARLY_MS: Final = 2
@@ -75,6 +76,7 @@ class Surroundings:
     on_event  (kind, device, severity, body); must not block
     poll      replaced at a reload
     total     the counters over all devices
+    totals    what volatile registers carry on; None: they begin at 0
     """
 
     clock: Clock
@@ -83,6 +85,7 @@ class Surroundings:
     on_event: OnEvent
     poll: PollConfig
     total: Counters
+    totals: Totals | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +216,7 @@ class PolledDevice:
             if flow is None:
                 self._take_unknown(sample, ts_ms, cycle.began_s)
             else:
-                self._deliver(flow, flow.take(sample, ts_ms, cycle.began_s))
+                self._deliver(flow, flow.take(sample, ts_ms, cycle.began_s - sample.age_s))
 
     def _take_unknown(self, sample: Sample, ts_ms: int, monotonic_s: float) -> None:
         """A point that the driver never described: shown as bad, a few of them at most."""
@@ -242,7 +245,7 @@ class PolledDevice:
         for name, point in described.items():
             if name not in self.flows or self.flows[name].unit != point.unit:
                 config = self.config.points.get(name, PointConfig())
-                self.flows[name] = PointFlow(f"{self.name}.{name}", point, config)
+                self.flows[name] = PointFlow(f"{self.name}.{name}", point, config, self.around.totals)
                 self.strays.pop(name, None)
 
     def _tell_missing(self) -> None:

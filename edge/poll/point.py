@@ -10,14 +10,17 @@ from edge.image import Reading
 from edge.poll import plausibility
 from edge.poll.config import PointConfig
 from edge.poll.deadband import worth_storing
+from edge.poll.totals import Totals
 
-REASON_LENGTH_MAX: Final = 32
+REASON_LENGTH_MAX: Final = 64
 
 NO_VALUE: Final = "no-value"
 TEXT: Final = "text"
 NOT_FINITE: Final = "not-finite"
 UNKNOWN_POINT: Final = "unknown-point"
 NO_SUCH_POINT: Final = "no-such-point"
+TOTAL_UNKNOWN: Final = "total-unknown"
+RESTARTED: Final = "restarted"
 
 
 class PointFlow:
@@ -25,21 +28,25 @@ class PointFlow:
 
     __slots__ = (
         "_band",
+        "_base",
         "_belief",
         "_decimals",
         "_kept",
         "_limits",
         "_point",
+        "_totals",
         "calibration",
         "series",
         "unit",
     )
 
-    def __init__(self, series: str, point: Point, config: PointConfig) -> None:
+    def __init__(self, series: str, point: Point, config: PointConfig, totals: Totals | None = None) -> None:
         self.series = series
         self.unit = point.unit
         self.calibration = config.calibration()
         self._point = point
+        self._totals = totals if point.volatile else None
+        self._base: float | None = None
         self._decimals = point.decimals if config.decimals is None else config.decimals
         self._limits = config.limits()
         self._band = config.band()
@@ -53,6 +60,14 @@ class PointFlow:
         if raw is None:
             reason = reason if quality is Quality.BAD and reason else trouble
             return self._reading(None, Quality.BAD, reason, ts_ms, monotonic_s)
+        if self._totals is not None:
+            began = self._base is None
+            total = self._carried_on(raw, self._totals)
+            if total is None:
+                return self._reading(None, Quality.BAD, TOTAL_UNKNOWN, ts_ms, monotonic_s)
+            raw = total
+            if began and self._base and quality is Quality.GOOD:
+                quality, reason = Quality.ESTIMATED, RESTARTED  # what it missed meanwhile is not known
         value = self.calibration.true(raw)
         if quality is not Quality.BAD:
             doubt = self._doubt(raw, value, monotonic_s)
@@ -60,6 +75,16 @@ class PointFlow:
                 quality, reason = Quality.BAD, doubt
         span_s = sample.span_s if type(sample.span_s) is int and sample.span_s > 0 else 0
         return self._reading(value, quality, reason, ts_ms, monotonic_s, span_s)
+
+    def _carried_on(self, raw: float, totals: Totals) -> float | None:
+        """What was there before this device object, and what it has counted; None while the first is unknown."""
+        if self._base is None:
+            self._base = totals.get(self.series)
+            if self._base is None:
+                return None
+        total = self._base + raw
+        totals.put(self.series, total)
+        return total
 
     def absent(self, reason: str, ts_ms: int, monotonic_s: float) -> Reading:
         """The reading of a point that has no value now."""

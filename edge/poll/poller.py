@@ -11,8 +11,9 @@ import structlog
 from anyio.abc import TaskGroup
 
 from drivers.base import Device, DeviceMisconfigured, Point, Sample
+from drivers.derived import Derived
 from edge.clock import Clock
-from edge.image import Image
+from edge.image import Image, Reading
 from edge.poll.config import DeviceCommon, PointConfig, PollConfig, make_device
 from edge.poll.device import (
     CLOSE_TIMEOUT_S,
@@ -27,6 +28,7 @@ from edge.poll.device import (
 from edge.poll.point import PointFlow
 from edge.poll.queries import device_status
 from edge.poll.runner import BusRunner
+from edge.poll.totals import Totals
 
 STOP_TIMEOUT_S: Final = 3.0
 
@@ -84,6 +86,7 @@ class Poller:
         *,
         poll: PollConfig | None = None,
         make: MakeDevice = make_device,
+        totals: Totals | None = None,
     ) -> None:
         self._configs = tuple(devices)
         self._clock = clock
@@ -96,11 +99,14 @@ class Poller:
             on_event=on_event,
             poll=poll or PollConfig(),
             total=self._counters,
+            totals=totals,
         )
         self._runners: dict[str, BusRunner] = {}
         self._where: dict[str, BusRunner] = {}
+        self._derived: dict[str, list[Derived]] = {}  # by the series that they are made of
         self._group: TaskGroup | None = None
         self._applying = anyio.Lock()
+        image.watch(self._renewed)
 
     @property
     def polls(self) -> int:
@@ -144,6 +150,7 @@ class Poller:
         runners = list(self._runners.values())
         self._runners.clear()
         self._where.clear()
+        self._derived.clear()
         with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_TIMEOUT_S):
             async with anyio.create_task_group() as group:
                 for runner in runners:
@@ -210,6 +217,10 @@ class Poller:
         polled = PolledDevice(
             config=config, device=_made(self._make, config, self._clock), around=self._around
         )
+        if isinstance(polled.device, Derived):
+            polled.device.look = self._around.image.get
+            for series in polled.device.inputs:
+                self._derived.setdefault(series, []).append(polled.device)
         runner = self._runners.get(polled.bus_name)
         if runner is None:
             runner = self._runners[polled.bus_name] = BusRunner(polled.bus_name, self._clock)
@@ -224,8 +235,17 @@ class Poller:
         runner = self._where.pop(name)
         polled = next(polled for polled in runner.devices if polled.name == name)
         await runner.remove(name)
+        for derived in self._derived.values():
+            if polled.device in derived:
+                derived.remove(polled.device)
         for flow in polled.all_flows():
             self._around.image.drop(flow.series)
+
+    def _renewed(self, reading: Reading) -> None:
+        """What is derived of a series follows it at once."""
+        for derived in self._derived.get(reading.series, ()):
+            if derived.on_change is not None:
+                derived.on_change()
 
     def _drop_idle(self) -> None:
         """End the loops of buses without devices; a stuck one stays: no second thread on a hung bus."""

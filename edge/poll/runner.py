@@ -25,6 +25,7 @@ class _Seat:
     polled: PolledDevice
     slot: int
     schedule: Schedule
+    hurried: bool = False  # it noticed a change after its read had begun
 
 
 _due_s = attrgetter("schedule.due_s")
@@ -72,6 +73,7 @@ class BusRunner:
     def _hurry(self, name: str) -> None:
         seat = self._seats.get(name)
         if seat is not None and seat.polled.is_polled():
+            seat.hurried = True
             seat.schedule.hurry()
             self._wake()
 
@@ -128,6 +130,7 @@ class BusRunner:
         polled = seat.polled
         if not polled.is_polled():
             return  # disabled while we waited for the turn
+        seat.hurried = False
         pause_s = await polled.poll(self.bus, seat.schedule.due_ms, seat.schedule.lateness_s())
         if not polled.is_polled():
             seat.schedule.stop()  # parked by its error, or disabled while it was read
@@ -138,6 +141,8 @@ class BusRunner:
         skipped = seat.schedule.advance()
         polled.counters.late += skipped
         polled.around.total.late += skipped
+        if seat.hurried:
+            seat.schedule.hurry()
 
     async def _close(self, polled: PolledDevice) -> None:
         async with self.turn:

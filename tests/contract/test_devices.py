@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,19 @@ from pydantic import TypeAdapter
 
 from drivers.base import Device, DeviceUnavailable, DriverError, Point, Quality, Sample
 from drivers.catalog import catalog
+from drivers.derived import Derived
 from drivers.sim import Model
 from edge.clock import FakeClock, SystemClock
+from edge.image import Reading
 from edge.poll.config import DeviceCommon, device_model, make_device
 from edge.poll.poller import try_device
+from tests.drivers.edge_lines import fake_edges
+from tests.drivers.fakes import FakeShelly, shelly
 from tests.drivers.folders import OTHER_PROBE, PROBE, TREES, plant, w1
 from tests.drivers.i2c_bus import Chip, i2c_bus
 from tests.drivers.i2c_models import Ads1115Chip, EzoChip, Sht3xChip
 from tests.drivers.ina_models import Ina219Chip, Ina226Chip, Ina228Chip
+from tests.drivers.mqtt_models import Station, station
 from tests.drivers.worlds import fake_lines
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(device_model())
@@ -72,6 +78,7 @@ CASES = [
     "iio-ads1015",
     "hwmon-ina219",
     "digital",
+    "s0",
     "ads1115",
     "ina219",
     "ina226",
@@ -81,6 +88,11 @@ CASES = [
     "ezo-orp",
     "ezo-ec",
     "ezo-rtd",
+    "mqtt-tasmota",
+    "mqtt-zigbee2mqtt",
+    "shelly-1",
+    "shelly-2",
+    "derived",
 ]
 
 #: Address, chip and options of what hangs on I2C.
@@ -117,11 +129,74 @@ def _digital(monkeypatch: pytest.MonkeyPatch) -> Case:
     return Case({"driver": "digital", "pin": 23, "kind": "leak"}, unplug)
 
 
+def _on_mqtt(here: Station, dialect: str) -> Case:
+    """A plug that answers when asked, and a contact of which the broker keeps the last word."""
+    if dialect == "tasmota":
+        here.tasmota("plug")
+        channels: dict[str, object] = {"power": {"path": "ENERGY.Power", "unit": "W"}}
+        table = {"dialect": "tasmota", "device": "plug", "channels": channels}
+    else:
+        here.keep("zigbee2mqtt/door/availability", '{"state":"online"}')
+        here.keep("zigbee2mqtt/door", '{"battery":100,"contact":false,"linkquality":120,"voltage":3100}')
+        channels = {"contact": {"path": "contact", "holds": True, "low": 0, "high": 1}}
+        table = {"dialect": "zigbee2mqtt", "device": "door", "channels": channels}
+    return Case({"driver": "mqtt", "host": "127.0.0.1", "port": here.port, **table}, here.unplug)
+
+
+def _shelly(fake: FakeShelly) -> Case:
+    return Case({"driver": "shelly", "host": "127.0.0.1", "port": fake.port}, fake.unplug)
+
+
+@pytest.fixture
+def a_shelly(request: pytest.FixtureRequest) -> Iterator[FakeShelly]:
+    with shelly(2 if "shelly-2" in request.node.name else 1) as fake:
+        yield fake
+
+
+@pytest.fixture
+def mqtt_station(tmp_path: Path) -> Iterator[Station]:
+    with station(tmp_path / "broker") as here:
+        yield here
+
+
+def _s0(monkeypatch: pytest.MonkeyPatch) -> Case:
+    lines = fake_edges(monkeypatch)
+
+    def unplug() -> None:
+        lines.gone = True
+
+    return Case({"driver": "s0", "pin": 24, "imp_per_kwh": 1000}, unplug)
+
+
+def _derived(monkeypatch: pytest.MonkeyPatch) -> Case:
+    """Its hardware is the daemon's process image, here one whose readings never grow old."""
+
+    def look(series: str) -> Reading:
+        return Reading(series=series, unit="", ts_ms=0, monotonic_s=math.inf, value=25.0)
+
+    monkeypatch.setattr(Derived, "look", staticmethod(look))
+    derive = {
+        "apart": {"how": "difference", "of": ["a.t", "b.t"]},
+        "ph": {"how": "ph", "of": ["a.ph", "b.t"]},
+    }
+    table: dict[str, object] = {"driver": "derived", "derive": derive}
+    return Case(table, lambda: monkeypatch.setattr(Derived, "look", None))
+
+
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     name = str(request.param)
+    if name.startswith("shelly-"):
+        return _shelly(request.getfixturevalue("a_shelly"))
+    if name.startswith("mqtt-"):
+        monkeypatch.setattr("drivers.mqtt.FIRST_WAIT_S", 20.0)  # a busy machine; it ends when all is there
+        return _on_mqtt(request.getfixturevalue("mqtt_station"), name.removeprefix("mqtt-"))
     if name == "digital":
         return _digital(monkeypatch)
+    if name == "s0":
+        return _s0(monkeypatch)
+    if name == "derived":
+        return _derived(monkeypatch)
     if name in ON_I2C:
         return _on_i2c(monkeypatch, name)
     if name.startswith("sim-"):

@@ -239,6 +239,36 @@ class FakePwmChip:
             (folder / name).write_text(f"{text}\n")
 
 
+#: The status of a Shelly EM with an add-on (generation 1), and of a Plus 1PM and a Pro 3EM as one (2).
+SHELLY_STATUS: dict[int, dict[str, Any]] = {
+    1: {
+        "relays": [{"ison": True, "has_timer": False}],
+        "meters": [{"power": 12.0, "is_valid": True, "total": 90}, {"power": 298.5, "total": 600}],
+        "emeters": [{"power": -642.1, "voltage": 231.4, "total": 12345.6, "total_returned": 98765.4}],
+        "inputs": [{"input": 0, "event": ""}, {"input": 1, "event": "S"}],
+        "ext_temperature": {"0": {"hwID": "28ff", "tC": 24.75, "tF": 76.55}},
+        "temperature": 51.2,
+    },
+    2: {
+        "switch:0": {
+            "id": 0,
+            "output": True,
+            "apower": 298.5,
+            "voltage": 230.2,
+            "current": 1.3,
+            "aenergy": {"total": 4567.89, "by_minute": [4.1, 4.9, 4.9], "minute_ts": 1795291200},
+            "temperature": {"tC": 48.3, "tF": 118.9},
+        },
+        "input:0": {"id": 0, "state": True},
+        "input:1": {"id": 1, "state": None},
+        "temperature:100": {"id": 100, "tC": 24.8, "tF": 76.6},
+        "em:1": {"id": 1, "total_act_power": -1203.4, "total_current": 5.4},
+        "emdata:1": {"id": 1, "total_act": 100_200.5, "total_act_ret": 7.25},
+        "sys": {"uptime": 7134, "restart_required": False},
+    },
+}
+
+
 class FakeShelly:
     """A Shelly's HTTP server with one switch, its flip-back timer on a clock of its own, and bad days.
 
@@ -255,6 +285,8 @@ class FakeShelly:
         #: Its own auto-on and auto-off, seconds; 0: none.
         self.auto = {"auto_on": 0.0, "auto_off": 0.0}
         self.keeps_timer = False
+        #: What it says when asked for everything.
+        self.status: dict[str, Any] = SHELLY_STATUS[min(generation, 2)]
         self.clicks = 0
         self.flips_at_s: float | None = None
         self.now_s = 0.0
@@ -373,6 +405,8 @@ class FakeShelly:
                 "gen": 2,
                 "auth_en": bool(self.password),
             }
+        if path == "/rpc/Shelly.GetStatus":
+            return 200, self.status
         if query.get("id") != "0":
             return 500, {"code": -105, "message": f"Argument 'id', value {query.get('id')} not found!"}
         if path == "/rpc/Switch.Set":
@@ -397,6 +431,8 @@ class FakeShelly:
     def _first(self, path: str, query: dict[str, str]) -> tuple[int, object]:
         if path == "/shelly":
             return 200, {"type": "SHPLG-S", "mac": "AABBCCDDEEFF", "auth": bool(self.password)}
+        if path == "/status":
+            return 200, self.status
         if path == "/relay/0":
             if "turn" in query:
                 self._command(query["turn"] == "on", query.get("timer"))

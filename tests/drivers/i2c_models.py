@@ -21,7 +21,7 @@ class Ads1115Chip(Registers):
         self.ready_s = 0.0
 
     def power_up(self) -> None:
-        self.registers = {0: 0, 1: 0x8583}
+        self.registers = {0: 0, 1: 0x8583, 2: 0x8000, 3: 0x7FFF}
         self.ready_s = 0.0
 
     def store(self, register: int, value: int) -> None:
@@ -33,8 +33,9 @@ class Ads1115Chip(Registers):
             self.registers[0] = 0x7E57  # nobody may take what is not ready
 
     def load(self, register: int) -> int:
+        register &= 3
         config = self.registers[1]
-        if self.now_s < self.ready_s:
+        if self.now_s < self.ready_s or register > 1:
             return super().load(register)
         if register == 1:
             return config | 0x8000

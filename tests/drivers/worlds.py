@@ -15,6 +15,7 @@ from drivers.base import HoldBy, Output, Terms
 from drivers.catalog import OutputDriver, output_catalog
 from edge.clock import FakeClock
 from tests.drivers.fakes import FakeLines, FakePwmChip, Pca9685Bus, shelly
+from tests.drivers.mqtt_models import FakeOutlet, station
 
 
 @dataclass
@@ -191,6 +192,31 @@ def shelly_world(generation: int, *, safe: float = 0.0) -> Iterator[World]:
         )
 
 
+#: Options of each outlet on MQTT.
+ON_MQTT: dict[str, dict[str, Any]] = {
+    "tasmota": {"device": "plug", "own_timer": True},
+    "zigbee2mqtt": {"device": "plug", "own_timer": True},
+    "esphome": {"device": "plug", "switch": "relay"},
+    "plain": {"command": "plug/set", "state": "plug/state"},
+}
+
+
+@contextmanager
+def mqtt_world(folder: Path, dialect: str) -> Iterator[World]:
+    with station(folder / "broker") as here:
+        fake = FakeOutlet(here, dialect)
+        yield World(
+            driver="mqtt",
+            options={"host": "127.0.0.1", "port": here.port, "dialect": dialect, **ON_MQTT[dialect]},
+            terms=Terms(name="it", hold_s=30),
+            load=lambda: float(fake.on),
+            seen=lambda: list(fake.seen),
+            unplug=here.unplug,
+            plug=here.plug,
+            die=lambda: fake.pass_s(30),
+        )
+
+
 def void(_value: object) -> None:
     """For lambdas that do something."""
 
@@ -208,6 +234,10 @@ WORLDS = (
     "shelly-1",
     "shelly-2",
     "shelly-2-safe",
+    "mqtt-tasmota",
+    "mqtt-zigbee2mqtt",
+    "mqtt-esphome",
+    "mqtt-plain",
     "sim",
     "sim-dimmer",
     "sim-nobody",
@@ -230,6 +260,9 @@ def world(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[
             yield pwm_world(monkeypatch, folder, inverted=rest == "inverted")
         case "shelly":
             with shelly_world(int(rest[0]), safe=float("safe" in rest)) as found:
+                yield found
+        case "mqtt":
+            with mqtt_world(folder, rest) as found:
                 yield found
         case _:
             held_by = HoldBy.NOBODY if rest == "nobody" else HoldBy.RELEASE

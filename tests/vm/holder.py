@@ -1,8 +1,9 @@
 """A process that drives outputs and listens to inputs by our drivers, as it is told on stdin; answers on stdout.
 
 A line of JSON each: {"do": "output", "name", "driver", "safe", "options"}, {"do": "write", "name", "level"},
-{"do": "read", "name"}, {"do": "release", "name"}, {"do": "input", "name", "options"}, {"do": "sample", "name"},
-{"do": "naive", "pin"}.  An input also says "changed" by itself.  End of input: it ends without releasing anything.
+{"do": "read", "name"}, {"do": "release", "name"}, {"do": "input", "name", "options"} with "driver" unless it is a
+digital one, {"do": "sample", "name"}, {"do": "naive", "pin"}.  An input also says "changed" by itself.  End of input:
+it ends without releasing anything.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import os
 import sys
 from typing import Any
 
-from drivers import digital, gpio, pca9685, relay
+from drivers import digital, gpio, pca9685, relay, s0
 from drivers.base import Device, Output, Terms
 from drivers.gpio import Pull
 from edge.clock import SystemClock
 
 OUTPUTS = {"relay": relay.DRIVER, "pca9685": pca9685.DRIVER}
+INPUTS = {"digital": digital.DRIVER, "s0": s0.DRIVER}
 
 
 class Holder:
@@ -41,8 +43,8 @@ class Holder:
             case "release":
                 self.outputs[name].release()
             case "input":
-                options = digital.DigitalOptions(**order["options"])
-                device = self.inputs[name] = digital.make(options, self.clock)
+                kind = INPUTS[order.get("driver", "digital")]
+                device = self.inputs[name] = kind.make(kind.options(**order["options"]), self.clock)
                 device.on_change = lambda: say({"changed": name})
                 device.open()
             case "sample":

@@ -1,0 +1,214 @@
+"""Derived points among real polled devices, in the config's checks and in the self-test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivers.base import Device, Quality
+from edge.cli.selftest import Polled
+from edge.clock import SystemClock
+from edge.config import Config
+from edge.control.compile import compile_rules
+from edge.mistakes import ConfigInvalid
+from edge.poll.config import DeviceCommon, make_device
+from edge.settings import load
+from tests.unit.poll_parts import Rig, config, is_bad, until, value
+
+FAST_S = 0.1
+SITE = """
+[site]
+name = "s"
+[[devices]]
+name = "left"
+driver = "{driver}"
+interval_s = 10
+{left}
+[[devices]]
+name = "right"
+driver = "{driver}"
+interval_s = 10
+{right}
+[[devices]]
+name = "water"
+driver = "derived"
+interval_s = 10
+derive = {{ t = {{ how = "{how}", of = {of}, unit = "°C", decimals = 2 }} }}
+"""
+SIM: dict[str, Any] = {"driver": "sim", "left": "", "right": 'model = "probe"'}
+BOTH = '["left.temperature", "right.temperature"]'
+
+
+class Derivable(Rig):
+    """Scripted devices, and the derived ones as they really are."""
+
+    def _make(self, config: DeviceCommon, clock: Any) -> Device:
+        return make_device(config, clock) if config.driver == "derived" else super()._make(config, clock)
+
+
+def derived(name: str, how: str, *of: str, interval_s: float = FAST_S) -> DeviceCommon:
+    from drivers.derived import DRIVER
+    from edge.poll.config import _model_of
+
+    table = {"t": {"how": how, "of": of, "unit": "°C"}}
+    return _model_of(DRIVER).model_validate(
+        {"name": name, "driver": "derived", "interval_s": interval_s, "timeout_s": 5.0, "derive": table}
+    )
+
+
+@pytest.mark.anyio
+async def test_a_derived_point_is_in_the_image_and_stored_like_any_other() -> None:
+    configs = [
+        config("a", interval_s=FAST_S),
+        config("b", interval_s=FAST_S),
+        derived("d", "difference", "a.v", "b.v"),
+    ]
+    one = Derivable(clock=SystemClock(), configs=configs)
+    one.devices["b"].act = lambda: value(24.0)
+    async with one.running():
+        await until(lambda: any(r.quality is Quality.GOOD for r in one.stored_of("d.t")))
+        assert one.newest("d.t").value == 1.0
+        assert one.newest("d.t").unit == "°C"
+        first = next(r for r in one.stored_of("d.t") if r.quality is Quality.GOOD)
+        inputs_s = [r.monotonic_s for r in (*one.stored_of("a.v"), *one.stored_of("b.v"))]
+        assert any(0.0 <= at_s - first.monotonic_s < 0.01 for at_s in inputs_s), "it is as old as its inputs"
+        one.devices["b"].act = one.devices["b"].gone
+        await until(lambda: is_bad(one.newest("d.t"), "b.v: unavailable"))
+        one.devices["b"].act = lambda: value(20.0)
+        await until(lambda: one.newest("d.t").value == 5.0)
+
+
+@pytest.mark.anyio
+async def test_it_follows_its_inputs_at_once_whatever_its_own_interval() -> None:
+    configs = [config("a", interval_s=FAST_S), config("b", interval_s=FAST_S)]
+    configs += [
+        derived("d", "first", "a.v", "b.v", interval_s=3600),
+        derived("e", "sum", "d.t", "b.v", interval_s=3600),
+    ]
+    one = Derivable(clock=SystemClock(), configs=configs)
+    one.devices["b"].act = lambda: value(24.0)
+    async with one.running():
+        await until(lambda: one.image.get("e.t") is not None and one.newest("e.t").value == 49.0)
+        one.devices["a"].act = one.devices["a"].gone
+        await until(lambda: one.newest("d.t").quality is Quality.ESTIMATED)
+        assert (one.newest("d.t").value, one.newest("d.t").reason) == (24.0, "from b.v")
+        await until(lambda: one.newest("e.t").value == 48.0)
+        assert one.newest("e.t").quality is Quality.ESTIMATED
+        assert one.newest("e.t").reason == "d.t: from b.v"
+
+
+@pytest.mark.anyio
+async def test_what_was_removed_is_followed_no_more() -> None:
+    configs = [
+        config("a", interval_s=FAST_S),
+        config("b", interval_s=FAST_S),
+        derived("d", "sum", "a.v", "b.v"),
+    ]
+    one = Derivable(clock=SystemClock(), configs=configs)
+    async with one.running():
+        await until(lambda: one.image.get("d.t") is not None)
+        await one.poller.apply(configs[:2])
+        assert one.image.get("d.t") is None
+        reads = one.devices["a"].calls.count("read")
+        await until(lambda: one.devices["a"].calls.count("read") > reads + 2)
+        assert one.image.get("d.t") is None
+        assert not any(one.poller._derived.values())
+        await one.poller.apply(configs)
+        await until(lambda: one.image.get("d.t") is not None and one.newest("d.t").value == 50.0)
+
+
+def checked(tmp_path: Path, text: str) -> str:
+    """What the config's check says."""
+    path = tmp_path / "tidewatt.toml"
+    path.write_text(text)
+    try:
+        load(path, Config)
+    except ConfigInvalid as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (BOTH, ""),
+        ('["left.temperature", "rihgt.temperature"]', 'there is no device "rihgt"; did you mean "right"?'),
+        (
+            '["left.temperature", "right.temprature"]',
+            'has no point "temprature"; did you mean "temperature"?',
+        ),
+        ('["left.temperature", "water.t"]', "does not stand above"),
+    ],
+)
+def test_inputs_are_checked_with_the_config(tmp_path: Path, of: str, words: str) -> None:
+    found = checked(tmp_path, SITE.format(how="mean", of=of, **SIM))
+    assert words in found
+    assert bool(words) is bool(found)
+    if words:
+        assert "tidewatt.toml:18" in found, "it names the line of `derive`"
+
+
+@pytest.mark.parametrize(
+    ("right", "words"),
+    [("enabled = false", "switched off"), ("", "")],
+)
+def test_an_input_that_is_switched_off(tmp_path: Path, right: str, words: str) -> None:
+    site = SITE.format(how="sum", of=BOTH, **SIM | {"right": right})
+    assert words in checked(tmp_path, site)
+
+
+def test_it_may_not_be_polled_more_often_than_its_inputs(tmp_path: Path) -> None:
+    site = SITE.format(how="sum", of=BOTH, **SIM).replace("interval_s = 10", "interval_s = 60", 1)
+    assert "set interval_s of water to 60 or more" in checked(tmp_path, site)
+
+
+PROBES = {
+    "driver": "ds18b20",
+    "left": 'address = "28-000000000001"',
+    "right": 'address = "28-000000000002"\npoints.temperature = { high = 40.0 }',
+}
+HEATER = """
+[[outputs]]
+name = "heater"
+driver = "sim"
+kind = "heater"
+safe = 0
+power_w = 300
+hold_s = 60
+[[outputs.envelope.limits]]
+series = "right.temperature"
+above = 27.0
+[[thermostats]]
+name = "warm"
+input = "water.t"
+target = 25.5
+heat = ["heater"]
+"""
+
+
+def polled(tmp_path: Path, how: str, more: str = "") -> tuple[Config, Polled]:
+    path = tmp_path / "tidewatt.toml"
+    path.write_text(SITE.format(how=how, of=BOTH, **PROBES) + more)
+    site, _ = load(path, Config)
+    return site, Polled(site)
+
+
+@pytest.mark.parametrize("how", ["mean", "median", "first"])
+def test_in_the_self_test_what_its_probes_refuse_does_not_reach_it(tmp_path: Path, how: str) -> None:
+    _, believe = polled(tmp_path, how)
+    assert believe("water.t", 25.0, 0, 0.0).value == 25.0
+    assert believe("water.t", 85.0, 1000, 1.0).value is None
+    assert "left.temperature" in believe("water.t", 85.0, 1000, 1.0).reason
+    assert believe("water.t", 50.0, 2000, 2.0).reason == "right.temperature: range"
+
+
+def test_a_difference_is_no_probe_s_value_in_the_self_test(tmp_path: Path) -> None:
+    _, believe = polled(tmp_path, "difference")
+    assert believe("water.t", 50.0, 0, 0.0).value == 50.0
+
+
+def test_control_takes_it_for_stale_like_any_other_input(tmp_path: Path) -> None:
+    site, _ = polled(tmp_path, "first", HEATER)
+    assert compile_rules(site).max_age_s["water.t"] == 30.0
