@@ -15,6 +15,7 @@ with the daemon.  What it finds goes to standard output as messages, each a leng
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -281,6 +282,7 @@ def read(source: int, target: int, strict: bool, out: _Out) -> None:
 
 def main(arguments: list[str]) -> None:
     _limit()
+    gc.disable()  # rows hold no circles, and looking for them took a tenth of the time
     source, target, mode = arguments
     read(int(source), int(target), mode == "strict", _Out(sys.stdout.buffer))
 
