@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio.to_thread
-
 from edge.meters import files, listing, queries
 from edge.meters.queries import MeterHistory
+from edge.store.history import asked
 
 T = TypeVar("T")
 
@@ -75,8 +74,4 @@ class MeterQuestions:
         return await self._ask(ask)
 
     async def _ask(self, question: Callable[[MeterHistory], T]) -> T:
-        def work() -> T:
-            with queries.opened(self._database) as history:
-                return question(history)
-
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        return await asked(self._database, lambda connection: question(MeterHistory(connection)))

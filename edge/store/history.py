@@ -380,14 +380,18 @@ async def _file_of(connection: AsyncConnection) -> Path:
 
 
 async def _ask(database: Path | AsyncConnection, question: Callable[[History], T]) -> T:
-    """Ask in a thread, on a connection of its own to the file; a cancelled question is interrupted."""
     path = database if isinstance(database, Path) else await _file_of(database)
+    return await asked(path, lambda own: question(History(own)))
+
+
+async def asked(path: Path, question: Callable[[sqlite3.Connection], T]) -> T:
+    """Ask in a thread, on a connection of its own to the file; a cancelled question is interrupted."""
     busy: list[sqlite3.Connection] = []
 
     def work() -> T:
         with closing(connect(path)) as own:
             busy.append(own)
-            return question(History(own))
+            return question(own)
 
     try:
         return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)

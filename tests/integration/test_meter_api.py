@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import click
 import httpx
 import pytest
@@ -19,6 +22,7 @@ from edge.demo import meterfile
 from edge.meters.config import MetersConfig
 from edge.meters.importer import Importer
 from edge.meters.intervals import RESOLUTIONS
+from edge.meters.queries import MeterHistory
 from edge.meters.questions import MeterQuestions
 from edge.web import meters
 from edge.web.server import create_app
@@ -132,3 +136,24 @@ def test_page_command_line_and_queries_know_the_same_resolutions() -> None:
     (option,) = [option for option in command.params if option.name == "resolution"]
     assert isinstance(option.type, click.Choice)
     assert tuple(option.type.choices) == meters.RESOLUTIONS == RESOLUTIONS
+
+
+async def test_a_question_that_takes_too_long_ends_with_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on in its thread for ever, and take a turn from those that follow."""
+    ended = threading.Event()
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+    def forever(history: MeterHistory) -> list[Any]:
+        try:
+            return list(history.connection.execute(endless))
+        finally:
+            ended.set()
+
+    stores.migrated(tmp_path)
+    monkeypatch.setattr(MeterHistory, "meters", forever)
+    with anyio.move_on_after(0.2) as scope:
+        await MeterQuestions(tmp_path / "tidewatt.db").meters()
+    assert scope.cancelled_caught
+    assert await anyio.to_thread.run_sync(ended.wait, 10.0)
