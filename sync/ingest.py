@@ -230,9 +230,7 @@ class Ingest:
                 async with locked(self._connection, self._names, edge, log, stream) as tx:
                     return await reopen_gone(tx, first, last)
             except EdgeUnknown:
-                raise postgres.UpstreamError(
-                    f"Postgres {self._where} never heard of an edge {edge!r}"
-                ) from None
+                raise self._never_heard_of(edge) from None
 
     async def reopen_between(self, edge: str, stream: str, from_ms: int, to_ms: int) -> int:
         """The same for all that an edge's logs wrote between two times, as far as the rows beside them still tell."""

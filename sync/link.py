@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import socket
 import ssl
@@ -22,6 +23,8 @@ import anyio
 from anyio.abc import TaskGroup
 from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.reasoncodes import ReasonCode
+
+from sync.config import BrokerConfig
 
 NODELAY: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 """Without it a drain is twice as slow: small acknowledgements wait for the kernel to gather more."""
@@ -57,6 +60,15 @@ class LinkConfig:
     key_file: str = ""
     keepalive_s: int = 30
     will: tuple[str, bytes] | None = None
+
+    @classmethod
+    def of(cls, broker: BrokerConfig, *, client_id: str, will: tuple[str, bytes] | None = None) -> LinkConfig:
+        """The connection that a config's section describes."""
+        return cls(
+            host=broker.host, port=broker.port, client_id=client_id, username=broker.username,
+            password=broker.password.get_secret_value(), tls=broker.tls, ca_file=broker.ca_file,
+            cert_file=broker.cert_file, key_file=broker.key_file, keepalive_s=broker.keepalive_s, will=will,
+        )  # fmt: skip
 
     @property
     def where(self) -> str:
@@ -222,8 +234,13 @@ def _number(code: int | ReasonCode) -> int:
 def _tls_context(config: LinkConfig) -> ssl.SSLContext | None:
     if not config.tls:
         return None
+    for path in filter(None, (config.ca_file, config.cert_file, config.key_file)):
+        if not os.access(path, os.R_OK):  # ssl does not say which
+            raise LinkDown(f"{path} is missing or may not be read; check ca_file, cert_file and key_file")
     try:
         context = ssl.create_default_context(cafile=config.ca_file or None)
+        # Python 3.13 asks for key usage in the authority's certificate, which a site's own seldom has
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if config.cert_file:
             context.load_cert_chain(config.cert_file, config.key_file or None)
     except (OSError, ssl.SSLError) as error:
@@ -249,7 +266,7 @@ def _why(config: LinkConfig, error: aiomqtt.MqttError) -> str:
         )
     if "refused" in words.lower() or "errno 111" in words.lower():
         return f"no broker answers at {config.where} ({words}); is it running, and are host and port right?"
-    if "timed out" in words.lower():
+    if "timed out" in words.lower() or "reset by peer" in words.lower() or "[SSL" in words:
         speaks = "with TLS" if config.tls else "without TLS"
         return (
             f"broker {config.where} does not answer ({words}); is it reachable, and does this port speak MQTT {speaks}"

@@ -90,7 +90,7 @@ async def _open(dsn: str) -> psycopg.AsyncConnection:
         ) from None
     try:
         with anyio.fail_after(OPEN_TIMEOUT_S):
-            return await psycopg.AsyncConnection.connect(full, autocommit=True)
+            return await _shake_hands(full)
     except TimeoutError:
         raise UpstreamGone(
             f"Postgres {describe(dsn)} cannot be reached: no answer within {OPEN_TIMEOUT_S:.0f} s; does this machine's"
@@ -101,6 +101,18 @@ async def _open(dsn: str) -> psycopg.AsyncConnection:
         raise UpstreamGone(
             f"Postgres {describe(dsn)} cannot be reached: {words}; is it running, and are host, port and login right?"
         ) from error
+
+
+async def _shake_hands(conninfo: str) -> psycopg.AsyncConnection:
+    """Connect; given up, the half-open connection is closed at once.
+
+    Kept alive by the traceback until garbage is collected, it would hold up every DROP DATABASE of the server until
+    its `authentication_timeout`.
+    """
+    try:
+        return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+    except anyio.get_cancelled_exc_class() as given_up:
+        raise given_up.with_traceback(None) from None
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Which of several versions is the current one: one pure order that edge and sink share."""
+"""Which of several versions of a channel-day is the current one: one pure order, whoever asks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,3 @@ def day_rank(
 
 def _digits(stamp: str | None) -> str:
     return stamp.ljust(14, "0") if stamp else ""
-
-
-def meta_rank(log: int, seq: int) -> tuple[int, int]:
-    """Order of two records of one meta key; the greater is current."""
-    return log, seq

@@ -15,9 +15,7 @@ from itertools import pairwise
 from typing import Final
 
 from sync.ledger import Ledger
-from sync.messages import PRUNED as PRUNED
-from sync.messages import UNEXPLAINED as UNEXPLAINED
-from sync.messages import Ask, AskLog, Held, Hole, Window
+from sync.messages import UNEXPLAINED, Ask, AskLog, Held, Hole, Window
 from sync.planner import LogSpan, settle
 from sync.ranges import EMPTY, Range, Ranges
 

@@ -128,19 +128,8 @@ class Sink:
     # ------------------------------------------------------------------------------------------ broker
 
     async def _listen(self) -> None:
-        config = self._config
-        link = LinkConfig(
-            host=config.host,
-            port=config.port,
-            client_id=config.client_id or f"tidewatt-sink-{secrets.token_hex(4)}",
-            username=config.username,
-            password=config.password.get_secret_value(),
-            tls=config.tls,
-            ca_file=config.ca_file,
-            cert_file=config.cert_file,
-            key_file=config.key_file,
-            keepalive_s=config.keepalive_s,
-        )
+        name = self._config.client_id or f"tidewatt-sink-{secrets.token_hex(4)}"
+        link = LinkConfig.of(self._config, client_id=name)
         await keep_connected(link, self._talk, sleep=self._clock.sleep, down=self._link_down)
 
     def _link_down(self, why: str, pause_s: float) -> None:

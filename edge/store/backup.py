@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from edge.store.database import set_aside
+from edge.store.files import set_aside
 
 
 def copy(source: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from edge.child import run_module
 from edge.clock import Clock
+from edge.store import progress
 from edge.store.codec import HOUR_MS, BlockError
 from edge.store.database import Store, Tx
 from edge.store.gather import Frames, read_frames
@@ -55,7 +56,7 @@ class BlockBuilder:
         now_ms = self._clock.now_ms()
         hour_ms = now_ms // HOUR_MS * HOUR_MS
         day = now_ms // DAY_MS if self._clock.state().trusted else 0
-        written, blocked, rolled = 0, await self.blocked(), await self._progress("rolled", -1)
+        written, blocked, rolled = 0, await self.blocked(), await self._reached(progress.ROLLED, -1)
         while blocked < head or rolled < day - 1:
             frames = await self._gather(head, hour_ms, day)
             if frames.last <= blocked and frames.rolled <= rolled:
@@ -69,12 +70,11 @@ class BlockBuilder:
 
     async def blocked(self) -> int:
         """The last position of the readings that stands in blocks, 0 for none."""
-        return await self._progress("blocked", 0)
+        return await self._reached(progress.BLOCKED, 0)
 
-    async def _progress(self, name: str, default: int) -> int:
+    async def _reached(self, name: str, default: int) -> int:
         async with self._store.read() as connection:
-            found = await connection.exec_driver_sql("SELECT value FROM progress WHERE name = ?", (name,))
-            value: int | None = found.scalar_one_or_none()
+            value = await progress.reached(connection, name)
         return default if value is None else value
 
     async def _gather(self, head: int, hour_ms: int, day: int) -> Frames:
@@ -98,16 +98,14 @@ class BlockBuilder:
             for preceding in self.before_write:
                 await preceding(tx, size)
             moved = await tx.connection.exec_driver_sql(
-                "INSERT INTO progress VALUES ('blocked', ?)"
+                "INSERT INTO progress VALUES (?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value = ?",
-                (frames.last, before),
+                (progress.BLOCKED, frames.last, before),
             )
             if moved.rowcount != 1:
                 raise BlockError("another builder has been at work; it is tried again")
             if frames.rolled >= 0:
-                await tx.connection.exec_driver_sql(
-                    "INSERT OR REPLACE INTO progress VALUES ('rolled', ?)", (frames.rolled,)
-                )
+                await progress.reach(tx.connection, progress.ROLLED, frames.rolled)
             if rows:
                 await tx.connection.exec_driver_sql(
                     "INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows

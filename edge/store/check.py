@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from edge.child import run_module
 from edge.store.database import Store
 from edge.store.rebuild import mark_of
-from edge.supervisor import Problems
+from edge.supervisor import Problems, PutEvent
 
 PROBLEM: Final = "store.damaged"
 
 logger = structlog.get_logger("store")
-
-PutEvent = Callable[[str, str, str, dict[str, Any]], None]
 
 
 async def quick_check(store: Store, problems: Problems, put_event: PutEvent) -> list[str]:

@@ -6,7 +6,6 @@ power cut.  A file that SQLite cannot read is set aside under a name of its own,
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -24,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from edge.clock import Clock
+from edge.store import files, progress
 from edge.store import log as logs
 from edge.store.config import StoreConfig
 
@@ -207,10 +207,7 @@ class Store:
             self.fronts[stream] = front if front is not None else self.heads[stream] + 1
         ends = await logs.load_ends(self._writer, self.logs)
         self.last_commit_ms = logs.known_past_ms(self.logs, ends)
-        dirty = (
-            await self._writer.exec_driver_sql("SELECT value FROM progress WHERE name = 'open'")
-        ).scalar_one_or_none()
-        self.unclean = bool(dirty)
+        self.unclean = bool(await progress.reached(self._writer, progress.OPEN))
 
     async def ends_ms(self) -> dict[int, int]:
         """When the logs ended whose times are in question, as written: for `logs.estimate_offsets`."""
@@ -225,7 +222,7 @@ class Store:
         if self.log is None:
             return
         async with self.write() as tx:
-            await tx.execute("INSERT OR REPLACE INTO progress VALUES ('open', 0)")
+            await progress.reach(tx.connection, progress.OPEN, 0)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Tx]:
@@ -264,7 +261,7 @@ class Store:
     async def _begin_log(self) -> logs.Log:
         newest = max(self._above, self.logs[-1].id if self.logs else 0)
         log = await logs.begin_log(self._writer, self.clock, newest)
-        await self._writer.exec_driver_sql("INSERT OR REPLACE INTO progress VALUES ('open', 1)")
+        await progress.reach(self._writer, progress.OPEN, 1)
         return log
 
     def end_log(self, *, above: int = 0) -> None:
@@ -355,49 +352,16 @@ def _in_transaction(connection: AsyncConnection) -> bool:
 def lock_file(path: Path) -> int:
     """Take the one lock of a database, held as long as the descriptor is open.  Raises StoreError, StoreLocked."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return files.lock(path)
+    except BlockingIOError:
+        raise StoreLocked(
+            f"{path}: another process writes this database; stop it first, or ask it through its socket"
+        ) from None
     except OSError as error:
         raise StoreError(
             f"{path.parent}: cannot be written ({error.strerror}); make it writable for the user that runs tidewatt,"
             " or set another [store] path"
         ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise StoreLocked(
-            f"{path}: another process writes this database; stop it first, or ask it through its socket"
-        ) from None
-    return descriptor
-
-
-def set_aside_if_corrupt(path: Path, now_ms: int) -> Path | None:
-    """Rename a file that is no readable SQLite database, with what belongs to it; returns its new name."""
-    if not path.exists() or path.stat().st_size == 0:
-        return None
-    try:
-        connection = sqlite3.connect(path)
-        try:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            connection.execute("PRAGMA schema_version").fetchone()
-        finally:
-            connection.close()
-    except sqlite3.OperationalError:
-        return None
-    except sqlite3.DatabaseError:
-        return set_aside(path, f"corrupt-{now_ms}")
-    return None
-
-
-def set_aside(path: Path, word: str) -> Path:
-    """Rename a database that nobody has open, with what belongs to it; returns its new name."""
-    aside = path.with_name(f"{path.name}.{word}")
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    return aside
 
 
 def _advice(words: str) -> str:

@@ -21,6 +21,7 @@ from typing import BinaryIO, Final, TypeAlias
 
 from edge.store.codec import HOUR_MS, BlockError, Sample, Traits, decode, encode, stats
 from edge.store.logtimes import LogTime, LogTimes
+from edge.store.progress import BLOCKED, ROLLED, reached_in
 from edge.store.rollup import (
     DAY_MS,
     MINUTE_MS,
@@ -229,8 +230,8 @@ def roll(
 
 def days_to_roll(connection: sqlite3.Connection, day: int) -> tuple[int, int]:
     """(last day that is rolled up, last one that shall be): of those before `day`, so many as fit into a pass."""
-    row = connection.execute("SELECT value FROM progress WHERE name = 'rolled'").fetchone()
-    rolled = int(row[0]) if row else -1
+    rolled = reached_in(connection, ROLLED)
+    rolled = -1 if rolled is None else rolled
     if rolled >= day - 1:
         return rolled, rolled
     first = connection.execute(
@@ -311,8 +312,7 @@ def _parts(raw: bytes, at: int, lengths: Sequence[int]) -> tuple[list[bytes], in
 
 def one_pass(connection: sqlite3.Connection, out: BinaryIO, last: int, before_ms: int, day: int) -> None:
     """Write the frames of what is to be done next."""
-    row = connection.execute("SELECT value FROM progress WHERE name = 'blocked'").fetchone()
-    gathered = gather(connection, row[0] if row else 0, last, before_ms)
+    gathered = gather(connection, reached_in(connection, BLOCKED) or 0, last, before_ms)
     rolled, until = days_to_roll(connection, day)
     out.write(HEAD.pack(gathered.last, until))
     fresh: dict[int, dict[int, Fresh]] = {}

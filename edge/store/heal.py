@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from edge.child import run_module
-from edge.store.database import set_aside, set_aside_if_corrupt
+from edge.store.files import set_aside, set_aside_if_corrupt
 from edge.store.rebuild import KEYED, STREAMS, UNUSABLE, mark_of
 
 logger = structlog.get_logger("store")

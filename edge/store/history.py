@@ -1,6 +1,6 @@
 """What was recorded, for people: hourly blocks and, behind them, the newest end of the log.
 
-The questions are plain SQLite and run in a thread beside the loop, on a connection of their own.  Times are
+The questions are plain SQLite; the daemon asks them in a thread (questions.py), the command line as it is.  Times are
 corrected by what is known of the log that they were written in.
 """
 
@@ -9,31 +9,21 @@ from __future__ import annotations
 import heapq
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import anyio
-import anyio.to_thread
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from drivers.base import Quality
-from edge.clock import iso_utc
 from edge.store.buckets import Buckets
-from edge.store.codec import CLOCKS, HOUR_MS, Sample, decode, first_ms
+from edge.store.codec import HOUR_MS, Sample, decode, first_ms
 from edge.store.late import Late, blocked_until, late_of, newest_of, oldest_of
 from edge.store.logtimes import LogTimes
 from edge.store.rollup import Bucket
 
 BUSY_TIMEOUT_S: Final = 5.0
-CLOCK_LABELS: Final = {"synced": "synced", "holdover": "holdover", "corrected": "holdover"}
-"""What is shown of CLOCKS; everything else is "unknown"."""
-QUALITY_LABELS: Final = {quality.value: quality.label for quality in Quality}
 EVENTS: Final = "SELECT seq, ts, kind, subject, severity, body FROM event"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +189,6 @@ class History:
             (series, from_ms // HOUR_MS, (to_ms - 1) // HOUR_MS),
         )
 
-    # --------------------------------------------------------------------------------------- buckets
-
     # ---------------------------------------------------------------------------------------- events
 
     def events(
@@ -262,141 +250,3 @@ def _ids_by_unit(db: sqlite3.Connection, name: str) -> dict[str, list[int]]:
     if not ids:
         raise KeyError(name)
     return ids
-
-
-# ------------------------------------------------------------------------------------------- for JSON
-
-
-def series_json(found: Iterable[SeriesInfo]) -> list[dict[str, Any]]:
-    """As the API and `--json` show it."""
-    return [
-        {
-            "name": s.name, "unit": s.unit, "decimals": s.decimals,
-            "first": None if s.first_ms is None else iso_utc(s.first_ms),
-            "last": None if s.newest is None else iso_utc(s.newest.ts_ms),
-            "value": None if s.newest is None else s.newest.value,
-            "quality": None if s.newest is None else QUALITY_LABELS[s.newest.quality],
-            "ts": None if s.newest is None else iso_utc(s.newest.ts_ms),
-        }
-        for s in found
-    ]  # fmt: skip
-
-
-def readings_json(found: Iterable[Piece]) -> list[dict[str, Any]]:
-    """As the API and `--json` show it."""
-    return [
-        {
-            "series": piece.name,
-            "unit": piece.unit,
-            "readings": [*map(_sample_json, piece.samples), *map(_bucket_json, piece.buckets)],
-        }
-        for piece in found
-    ]
-
-
-def events_json(found: Iterable[EventRow]) -> list[dict[str, Any]]:
-    """As the API and `--json` show it."""
-    return [
-        {
-            "seq": e.seq, "ts": iso_utc(e.ts_ms), "kind": e.kind, "subject": e.subject,
-            "severity": e.severity, "body": e.body,
-        }
-        for e in found
-    ]  # fmt: skip
-
-
-def _sample_json(sample: Sample) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "ts": iso_utc(sample.ts_ms),
-        "value": sample.value,
-        "quality": QUALITY_LABELS[sample.quality],
-        "reason": sample.reason,
-        "clock": CLOCK_LABELS.get(CLOCKS[sample.clock], "unknown"),
-    }
-    if sample.span_s:
-        shown["span_s"] = sample.span_s
-    return shown
-
-
-def _bucket_json(bucket: Bucket) -> dict[str, Any]:
-    return {
-        "ts": iso_utc(bucket.ts_ms), "value": bucket.mean, "min": bucket.min, "max": bucket.max,
-        "n": bucket.n,
-    }  # fmt: skip
-
-
-# ---------------------------------------------------------------------------------------- for the daemon
-
-
-async def series_list(database: Path | AsyncConnection) -> list[dict[str, Any]]:
-    """Every series that has history, for JSON."""
-    return await _ask(database, lambda history: series_json(history.series()))
-
-
-async def readings(
-    database: Path | AsyncConnection,
-    names: Sequence[str],
-    from_ms: int,
-    to_ms: int,
-    limit: int,
-    resolution_s: int = 0,
-) -> list[dict[str, Any]]:
-    """`History.readings` for JSON.  Raises KeyError with a name that is not known."""
-
-    def ask(history: History) -> list[dict[str, Any]]:
-        return readings_json(history.readings(names, from_ms, to_ms, limit, resolution_s))
-
-    return await _ask(database, ask)
-
-
-async def events(
-    database: Path | AsyncConnection,
-    *,
-    limit: int,
-    before: int | None = None,
-    kinds: Sequence[str] = (),
-    subject: str = "",
-    severities: Sequence[str] = (),
-    from_ms: int | None = None,
-    to_ms: int | None = None,
-) -> list[dict[str, Any]]:
-    """`History.events` for JSON."""
-
-    def ask(history: History) -> list[dict[str, Any]]:
-        return events_json(
-            history.events(
-                limit=limit, before=before, kinds=kinds, subject=subject, severities=severities,
-                from_ms=from_ms, to_ms=to_ms,
-            )
-        )  # fmt: skip
-
-    return await _ask(database, ask)
-
-
-async def _file_of(connection: AsyncConnection) -> Path:
-    with anyio.CancelScope(shield=True):  # a cancelled statement would cost the connection
-        files = (await connection.exec_driver_sql("PRAGMA database_list")).mappings().all()
-    return Path(str(files[0]["file"]))
-
-
-async def _ask(database: Path | AsyncConnection, question: Callable[[History], T]) -> T:
-    path = database if isinstance(database, Path) else await _file_of(database)
-    return await asked(path, lambda own: question(History(own)))
-
-
-async def asked(path: Path, question: Callable[[sqlite3.Connection], T]) -> T:
-    """Ask in a thread, on a connection of its own to the file; a cancelled question is interrupted."""
-    busy: list[sqlite3.Connection] = []
-
-    def work() -> T:
-        with closing(connect(path)) as own:
-            busy.append(own)
-            return question(own)
-
-    try:
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
-    except anyio.get_cancelled_exc_class():
-        for own in busy:
-            with suppress(sqlite3.ProgrammingError):  # it has just ended by itself
-                own.interrupt()
-        raise

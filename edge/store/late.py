@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from edge.store.codec import HOUR_MS, Sample
 from edge.store.logtimes import LogTimes
+from edge.store.progress import BLOCKED, reached_in
 from edge.store.rollup import Bucket, divided
 from edge.store.thinned import Thinned, thinned
 
@@ -105,8 +106,7 @@ def newest_of(db: sqlite3.Connection, blocked: int) -> dict[int, Sample]:
 
 
 def blocked_until(db: sqlite3.Connection) -> int:
-    row = db.execute("SELECT value FROM progress WHERE name = 'blocked'").fetchone()
-    return int(row[0]) if row else 0
+    return reached_in(db, BLOCKED) or 0
 
 
 def _sample(times: LogTimes, row: Sequence[Any]) -> Sample:

@@ -17,25 +17,20 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from edge.clock import Clock
-from edge.store.codec import HOUR_MS
+from edge.store import progress
 from edge.store.config import StoreConfig
 from edge.store.database import Store, Tx
 from edge.store.log import STREAM_TABLES
 from edge.store.logtimes import LogTime, LogTimes, clock_worth
 from edge.store.recorder import Recorder
-from edge.store.rollup import YEAR_MS
+from edge.store.rollup import DAY_MS
+from edge.store.tiers import PAUSE_S, Tiers
 
 START_S: Final = 120.0
 INTERVAL_S: Final = 600.0
 ROWS_PER_WRITE_MAX: Final = 5_000
 TRIMMED_PER_ROW: Final = 1.1
 """How many old readings leave with each new one, while there are any that may."""
-BLOCKS_PER_WRITE_MAX: Final = 500
-PAUSE_S: Final = 0.05
-"""Between two transactions, so that others come in between."""
-DAY_MS: Final = 24 * HOUR_MS
-DAY_S: Final = DAY_MS // 1000
-YEAR_HOURS: Final = YEAR_MS // HOUR_MS
 
 Spans = Iterable[tuple[int, int]]
 """Disjoint ranges of positions, ascending, both ends inclusive."""
@@ -44,21 +39,6 @@ META_OUTDATED: Final = (
     "FROM meta WHERE seq BETWEEN ? AND ? AND ts < ?"
     " AND EXISTS (SELECT 1 FROM meta n WHERE n.kind = meta.kind AND n.id = meta.id AND n.seq > meta.seq)"
 )
-
-ROW_BYTES: Final = 50
-"""What a block or a page takes beside its data."""
-FIRST_HOUR: Final = (
-    "SELECT min(hour) FROM (SELECT"
-    " (SELECT min(hour) FROM block WHERE series = s.id AND hour >= ?) AS hour FROM series s)"
-)
-"""The oldest hour of all from one on: one look for each series."""
-FIRST_PAGE: Final = (
-    "SELECT min(page) FROM (SELECT"
-    " (SELECT min(page) FROM rollup WHERE series = s.id AND span_s = ?) AS page FROM series s)"
-)
-HOURS_PER_WRITE: Final = 24
-EMPTIED: Final = "emptied"
-"""In `progress`: the hour before which no block holds readings any more, but for late ones."""
 
 logger = structlog.get_logger("store")
 
@@ -83,6 +63,7 @@ class Retention:
         self._config = config
         self._clock = clock
         self._settled = settled
+        self._tiers = Tiers(store, config, clock)
         self._trims = recorder is not None
         self._trim_until = 0
         if recorder is not None:
@@ -102,7 +83,7 @@ class Retention:
             "summary": await self._cut("summaries", self._store.heads.get("summaries", 0)),
             "event": await self._cut("events", self._store.heads.get("events", 0)),
             "meta": await self._outdated_meta(),
-            "history": await self._old_history(),
+            "history": await self._tiers.prune(self._cutoff_ms),
         }
         if any(gone.values()):
             logger.debug("old rows were deleted", rows=gone)
@@ -215,10 +196,9 @@ class Retention:
 
     async def _blocked(self) -> int:
         async with self._store.read() as connection:
-            found = await connection.exec_driver_sql("SELECT value FROM progress WHERE name = 'blocked'")
-            return int(found.scalar_one_or_none() or 0)
+            return await progress.reached(connection, progress.BLOCKED) or 0
 
-    # -------------------------------------------------------------------------------- meta and blocks
+    # ------------------------------------------------------------------------------------------- meta
 
     async def _outdated_meta(self) -> int:
         cutoff_ms = self._cutoff_ms(self._config.keep_settled_days)
@@ -238,128 +218,6 @@ class Retention:
                 )
                 gone += done.rowcount
         return gone
-
-    async def _old_history(self) -> int:
-        """Let go what is older than its tier is kept; returns how many blocks and pages that were."""
-        config = self._config
-        last_hour = self._cutoff_ms(config.keep_hours_days) // HOUR_MS
-        gone = await self._empty_blocks(self._cutoff_ms(config.keep_blocks_days) // HOUR_MS)
-        for span_s, page_hours, days in (
-            (60, 1, config.keep_minutes_days), (900, 24, config.keep_quarters_days), (DAY_S, YEAR_HOURS, None)
-        ):  # fmt: skip
-            hour = last_hour if days is None else max(last_hour, self._cutoff_ms(days) // HOUR_MS)
-            gone += await self._old_rows("rollup", f"span_s = {span_s} AND page", hour // page_hours)
-        return gone + await self._old_rows("block", "hour", last_hour)
-
-    async def _empty_blocks(self, until_hour: int) -> int:
-        """Of the hours before one only the numbers stay."""
-        gone = 0
-        while True:
-            async with self._store.read() as connection:
-                hour = await _first_full_hour(connection)
-            if hour is None or hour >= until_hour:
-                return gone
-            end = min(until_hour, hour + HOURS_PER_WRITE)
-            async with self._store.write() as tx:
-                gone += (await _empty(tx, hour, end))[0]
-            await self._clock.sleep(PAUSE_S)
-
-    async def _old_rows(self, table: str, key: str, before: int) -> int:
-        """Delete a table's rows whose key is less, a part at a time."""
-        name = key.rpartition(" ")[2]
-        async with self._store.read() as connection:
-            series = (await connection.exec_driver_sql("SELECT id FROM series")).scalars().all()
-            old = [
-                id_
-                for id_ in series
-                if (
-                    await connection.exec_driver_sql(
-                        f"SELECT 1 FROM {table} WHERE series = ? AND {key} < ? LIMIT 1", (id_, before)
-                    )
-                ).first()
-            ]
-        gone = 0
-        for id_ in old:
-            more = BLOCKS_PER_WRITE_MAX
-            while more == BLOCKS_PER_WRITE_MAX:
-                async with self._store.write() as tx:
-                    done = await tx.connection.exec_driver_sql(
-                        f"DELETE FROM {table} WHERE series = ? AND {key} IN"
-                        f" (SELECT {name} FROM {table} WHERE series = ? AND {key} < ? ORDER BY {name} LIMIT ?)",
-                        (id_, id_, before, BLOCKS_PER_WRITE_MAX),
-                    )
-                more = done.rowcount
-                gone += more
-        return gone
-
-    async def shrink(self, tx: Tx, size: int) -> int:
-        """Let the oldest history go, whatever its age, until `size` bytes are free if possible; how many were.
-
-        First the readings of old hours, then minutes, quarters, and hours at last; days stay.
-        """
-        gone = 0
-        while gone < size:
-            freed = await _shrink_once(tx)
-            if not freed:
-                break
-            gone += freed
-        return gone
-
-
-async def _shrink_once(tx: Tx) -> int:
-    """Bytes that the oldest hour or page of the finest tier there is had; 0 when only days are left."""
-    while (hour := await _first_full_hour(tx.connection)) is not None:
-        if size := (await _empty(tx, hour, hour + 1))[1]:
-            return size
-    for span_s in (60, 900):
-        page = (await tx.connection.exec_driver_sql(FIRST_PAGE, (span_s,))).scalar_one_or_none()
-        if page is not None:
-            done = await tx.connection.exec_driver_sql(
-                f"DELETE FROM rollup WHERE (series, span_s, page) IN (SELECT id, ?, ? FROM series)"
-                f" RETURNING length(data) + {ROW_BYTES}",
-                (span_s, page),
-            )
-            return sum(done.scalars())
-    first = (await tx.connection.exec_driver_sql(FIRST_HOUR, (0,))).scalar_one_or_none()
-    found = await tx.connection.exec_driver_sql("SELECT value FROM progress WHERE name = 'rolled'")
-    rolled: int | None = found.scalar_one_or_none()
-    if first is None or rolled is None or first // 24 > rolled:
-        return 0
-    day = first // 24
-    done = await tx.connection.exec_driver_sql(
-        f"DELETE FROM block WHERE series IN (SELECT id FROM series) AND hour BETWEEN ? AND ? RETURNING {ROW_BYTES}",
-        (day * 24, day * 24 + 23),
-    )
-    return sum(done.scalars())
-
-
-async def _first_full_hour(connection: AsyncConnection) -> int | None:
-    """The oldest hour that may hold readings."""
-    found = await connection.exec_driver_sql("SELECT value FROM progress WHERE name = ?", (EMPTIED,))
-    emptied: int | None = found.scalar_one_or_none()
-    hour: int | None = (
-        await connection.exec_driver_sql(FIRST_HOUR, (0 if emptied is None else emptied,))
-    ).scalar_one_or_none()
-    return hour
-
-
-async def _empty(tx: Tx, first: int, end: int) -> tuple[int, int]:
-    """Let the readings of the hours `first..end-1` go: (blocks, bytes)."""
-    blocks, size = 0, 0
-    for hour in range(first, end):
-        found = await tx.connection.exec_driver_sql(
-            "SELECT length(data) FROM block WHERE (series, hour) IN (SELECT id, ? FROM series) AND data != x''",
-            (hour,),
-        )
-        sizes = found.scalars().all()
-        if sizes:
-            await tx.connection.exec_driver_sql(
-                "UPDATE block SET data = x'' WHERE (series, hour) IN (SELECT id, ? FROM series) AND data != x''",
-                (hour,),
-            )
-        blocks, size = blocks + len(sizes), size + sum(sizes)
-    await tx.connection.exec_driver_sql("INSERT OR REPLACE INTO progress VALUES (?, ?)", (EMPTIED, end))
-    return blocks, size
 
 
 async def _front(connection: AsyncConnection, table: str, after: int) -> int | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.store.database import Tx
+from edge.store.progress import BLOCKED
 
 SPANS_S: Final = (60, 300, 3600)
 """Lengths of the buckets, each tier made of the one before; the first of readings."""
@@ -25,7 +26,7 @@ _SERIES: Final = """
     FROM series WINDOW named AS (PARTITION BY name, unit)"""
 """A name has several rows where its number of decimals changed: upstream it is one series, and so it is here."""
 
-_BLOCKED: Final = "coalesce((SELECT value FROM progress WHERE name = 'blocked'), 0)"
+_BLOCKED: Final = f"coalesce((SELECT value FROM progress WHERE name = '{BLOCKED}'), 0)"
 """What stands in blocks for charts, and what has yet to, does not come into one summary (see thinned.py)."""
 
 _SAMPLES: Final = f"""

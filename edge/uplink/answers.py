@@ -15,9 +15,9 @@ from edge.supervisor import Problems
 from edge.uplink.config import UplinkConfig
 from edge.uplink.outbox import Outbox
 from edge.uplink.silence import Silence
-from sync.messages import Held, Topics
+from sync.messages import PRUNED, Held, Topics
 from sync.ranges import Range, Ranges
-from sync.settlement import PRUNED
+from sync.settlement import heeds
 from sync.window import SendWindow
 
 LEDGER_ID: Final = re.compile(r"tw1-[0-9a-f]{16}")
@@ -108,7 +108,7 @@ class Answers:
             self.candidate = self.candidate or held.ledger
             self._problems.set("uplink.ledger", self.advice(), severity="warning")
             return held.ledger == self.candidate
-        if held.ledger == bound:
+        if heeds(bound, held):
             self._problems.clear("uplink.ledger")
             return True
         now_s = self._clock.monotonic_s()

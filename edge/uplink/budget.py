@@ -20,7 +20,7 @@ from edge.store.config import StoreConfig
 from edge.store.database import Store, Tx
 from edge.store.log import STREAM_TABLES
 from edge.store.thin import SPANS_S
-from edge.supervisor import Problems
+from edge.supervisor import Problems, PutEvent
 from edge.uplink.overflow import ROW_BYTES, GiveUp, Overflow, ends_of
 from sync.ranges import Ranges
 
@@ -75,7 +75,7 @@ class Budget:
         in_flight: Callable[[str], Ranges],
         give_up: GiveUp,
         shrink: Callable[[Tx, int], Awaitable[int]],
-        put_event: Callable[[str, str, str, Mapping[str, Any]], None],
+        put_event: PutEvent,
         problems: Problems,
         press: Callable[[int], None] = lambda _factor: None,
         kept_bytes: Callable[[AsyncConnection], Awaitable[int]] = _nothing,

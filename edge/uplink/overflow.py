@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from edge.store import progress
 from edge.store.database import Store, Tx
 from edge.store.log import STREAM_TABLES
 from edge.store.thin import SPANS_S, Thinned, count_summaries, thin
@@ -278,8 +279,7 @@ class Overflow:
         return min(lows, default=None), max(highs, default=None)
 
     async def _blocked(self, tx: Tx) -> int:
-        found = await tx.execute("SELECT value FROM progress WHERE name = 'blocked'")
-        return int(found.scalar_one_or_none() or 0)
+        return await progress.reached(tx.connection, progress.BLOCKED) or 0
 
     def _move_front(self, tx: Tx, stream: str, front: int) -> None:
         tx.on_commit(lambda: self._store.fronts.update({stream: front}))

@@ -1,7 +1,7 @@
 """The delivery over one link, which is opened again whenever it breaks.
 
 What is sent when is in sender.py and lanes.py, what the answers mean in answers.py, what is still to be sent in
-outbox.py, and what the retained status says in presence.py.
+outbox.py, its rows in rows.py, and what the retained status says in presence.py.
 """
 
 from __future__ import annotations
@@ -83,12 +83,8 @@ class Publisher:
         if wanted:
             await self.answers.bind(wanted, "config")
         config = self._config
-        link = LinkConfig(
-            host=config.host, port=config.port, client_id=self.topics.edge, username=config.username,
-            password=config.password.get_secret_value(), tls=config.tls, ca_file=config.ca_file,
-            cert_file=config.cert_file, key_file=config.key_file, keepalive_s=config.keepalive_s,
-            will=(self.topics.status, self._presence.payload("offline")),
-        )  # fmt: skip
+        will = (self.topics.status, self._presence.payload("offline"))
+        link = LinkConfig.of(config, client_id=self.topics.edge, will=will)
         patience = Turns(self._presence, spread_s=config.reconnect_spread_s)
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch_commits)

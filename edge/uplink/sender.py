@@ -19,10 +19,9 @@ from edge.uplink.lanes import Choice, Lanes
 from edge.uplink.outbox import Outbox
 from sync import wire
 from sync.link import Session
-from sync.messages import CHANNEL_DAYS, Batch, Topics, WireError
+from sync.messages import CHANNEL_DAYS, UNEXPLAINED, UNSENDABLE, Batch, Topics, WireError
 from sync.planner import Lane, size_of
 from sync.ranges import EMPTY, Range, Ranges
-from sync.settlement import UNEXPLAINED
 from sync.window import Flight, SendWindow
 
 ENCODE_INLINE_ROWS_MAX: Final = 500
@@ -187,7 +186,7 @@ class Sender:
     async def _put_aside(self, stream: str, seq: int, why: str) -> None:
         logger.error("a row cannot be sent and is set aside", stream=stream, seq=seq, why=why)
         async with self._store.write() as tx:
-            await self._outbox.set_aside(tx, stream, seq, "unsendable")
+            await self._outbox.set_aside(tx, stream, seq, UNSENDABLE)
             await tx.emit(
                 kind="row-unsendable", subject=stream, severity="alarm", body={"seq": seq, "why": why}
             )

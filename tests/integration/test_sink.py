@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client as http_client
 import json
 import os
@@ -262,6 +263,25 @@ async def test_a_postgres_whose_name_nobody_looks_up_is_told(monkeypatch: pytest
     assert "name server (DNS)" in why
 
 
+async def test_an_attempt_that_is_given_up_leaves_no_connection_half_open() -> None:
+    """Until its `authentication_timeout` it would hold up whoever drops a database of that server."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    dsn = f"postgresql://x:y@127.0.0.1:{listening.getsockname()[1]}/x"
+    gc.disable()  # what garbage collection ends later is no end
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_sink, config(dsn, 1), SystemClock(), anyio.Event(), Lines())
+            server, _ = await anyio.to_thread.run_sync(listening.accept)
+            server.settimeout(60)
+            assert await anyio.to_thread.run_sync(server.recv, 1000), "it begins to speak"
+            group.cancel_scope.cancel()
+        assert await anyio.to_thread.run_sync(server.recv, 1000) == b""
+    finally:
+        gc.enable()
+        listening.close()
+    server.close()
+
+
 async def test_a_stop_waits_for_what_is_being_written(mosquitto: Mosquitto, upstream: str) -> None:
     with psycopg.connect(upstream) as blocker:
         stop = anyio.Event()
@@ -472,7 +492,7 @@ def test_reopen_says_what_is_wrong(sink_file: Path, arguments: tuple[str, ...], 
 
 
 def http(port: int, path: str) -> tuple[int, str]:
-    connection = http_client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http_client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

@@ -166,7 +166,7 @@ async def beside(loop: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator
         group.cancel_scope.cancel()
 
 
-async def until(true: Callable[[], bool], within_s: float = 20) -> None:
+async def until(true: Callable[[], bool], within_s: float = 60) -> None:
     with anyio.fail_after(within_s):
         while not true():  # noqa: ASYNC110
             await anyio.sleep(0.02)
@@ -329,7 +329,7 @@ async def test_a_broker_that_refuses_one_stream_costs_one_row_of_it_and_is_named
             ) as edge,
         ):
             edge.publisher.window.timeout_s = 0.1
-            for count in range(1, 200):
+            for count in range(1, 600):
                 await add_event(edge)
                 await edge.add_readings(1)
                 if edge.told("the sink answers, but never to events") and count > 70:
@@ -550,7 +550,7 @@ async def test_live_values_that_the_broker_drops_in_silence_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     """QoS 0, and the broker's access list drops them: nobody would ever tell this site."""
-    monkeypatch.setattr("edge.uplink.echo.BACK_S", 1.0)
+    monkeypatch.setattr("edge.uplink.echo.BACK_S", 3.0)
     acl = ["user before", "topic readwrite #"]
     acl += [f"user {EDGE}", f"topic read {TOPICS.held}", f"topic readwrite {TOPICS.status}"]
     acl.append(f"topic read {TOPICS.state('+')}")
@@ -595,7 +595,7 @@ async def test_live_values_that_the_broker_drops_in_silence_are_noticed(
 async def test_live_values_that_come_back_are_listened_to_for_a_while_only(
     tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.uplink.echo.BACK_S", 0.5)
+    monkeypatch.setattr("edge.uplink.echo.BACK_S", 2.0)
     heard: list[str] = []
     others: set[float] = set()
 
@@ -636,6 +636,7 @@ async def test_live_values_that_come_back_are_listened_to_for_a_while_only(
 async def test_a_last_will_that_never_came_is_noticed(tmp_path: Path) -> None:
     """The broker died with the connection and still has what was retained: it says online all the while."""
     folder = tmp_path / "b"
+    saved = folder / "mosquitto.db"
     lines = (
         "persistence true",
         f"persistence_location {folder}/",
@@ -647,9 +648,8 @@ async def test_a_last_will_that_never_came_is_noticed(tmp_path: Path) -> None:
     try:
         async with edge_on(tmp_path, broker.port, reconnect_spread_s=0) as edge:
             await until(lambda: edge.publisher.link == "connected")
-            await until(lambda: (folder / "mosquitto.db").exists())
+            await until(lambda: b'"online"' in saved.read_bytes() if saved.exists() else False)
             assert not edge.told("still said online")
-            await anyio.sleep(0.3)
             broker.kill()
             broker.start()
             await until(lambda: edge.told("still said online"))

@@ -33,7 +33,17 @@ STOP_S: Final = 60.0
 TESTS_FAILED: Final = 1
 """What pytest returns then; all else is no finding, such as a line that is no Python."""
 LEFT_OUT: Final = shutil.ignore_patterns(
-    ".git", ".venv", ".vm", ".demo", "dist", "build", "__pycache__", ".*_cache", ".hypothesis", "node_modules"
+    ".git",
+    ".venv",
+    ".vm",
+    ".demo",
+    ".bench",
+    "dist",
+    "build",
+    "__pycache__",
+    ".*_cache",
+    ".hypothesis",
+    ".lgd-*",
 )
 FAILED_TEST: Final = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 

@@ -34,7 +34,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     # --------------------------------------------------------------------------------- position_immutable
     Mutant(
         invariant="position_immutable",
-        path="edge/uplink/outbox.py",
+        path="edge/uplink/rows.py",
         before='f" WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT {READINGS_A_READ}"',
         after='f" WHERE seq BETWEEN ? AND ? ORDER BY seq DESC LIMIT {READINGS_A_READ}"',
         tests=(f"{REAL}::test_offline_reuse",),
@@ -176,9 +176,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         invariant="foreign_ledger",
-        path="edge/uplink/answers.py",
-        before="if held.ledger == bound:",
-        after="if held.ledger:",
+        path="sync/settlement.py",
+        before='return bound != "" and held.ledger == bound',
+        after='return bound != ""',
         tests=(f"{UPLINK}::test_a_foreign_ledger_settles_nothing_and_raises_the_alarm",),
     ),
     # ------------------------------------------------------------------------------------- late_duplicate
@@ -192,10 +192,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     # ------------------------------------------------------------------------------------------ meta_race
     Mutant(
         invariant="meta_race",
-        path="sync/rank.py",
-        before="return log, seq",
-        after="return seq, log",
-        tests=(f"{SCENARIOS}::test_meta_race_in_any_order", *PURE),
+        path="sync/transaction.py",
+        before="WHERE (excluded.log, excluded.seq) > (m.log, m.seq)",
+        after="WHERE excluded.seq > m.seq",
+        tests=(f"{INGEST}::test_of_a_meta_key_the_highest_position_wins_in_every_order",),
     ),
     Mutant(
         invariant="meta_race",

@@ -20,24 +20,15 @@ from edge.control.bank import Bank, Spec
 from edge.control.decide import fresh
 from edge.control.loop import ControlLoop
 from edge.control.memory import Memory
-from edge.control.model import (
-    ControlState,
-    Envelope,
-    Guard,
-    Kind,
-    Layer,
-    Now,
-    OutputRule,
-    Override,
-    Rules,
-)
+from edge.control.model import ControlState, Guard, Layer, Now, Override
 from edge.control.remember import recall, remember, standing
+from edge.control.rules import Envelope, Kind, OutputRule, Rules
 from edge.image import Image
 from edge.supervisor import Problems
 from migrations.runner import migrate_control
 from tests.drivers.fakes import Pca9685Bus
 from tests.drivers.worlds import fake_i2c, fake_lines
-from tests.unit.control_parts import TRIES, Double, until
+from tests.unit.control_parts import PATIENT_S, Double, until
 
 pytestmark = pytest.mark.anyio
 
@@ -94,12 +85,10 @@ class Site:
 
     async def saved(self) -> None:
         """What control must remember is on the disk, as it is a second after it came up."""
-        for _ in range(TRIES):
-            if await self.memory.wait_saved(0.0):
-                return
-            await self.clock.advance(0.01, loops=0)
-            await anyio.sleep(0.002)
-        raise AssertionError("it was never saved")
+        with anyio.fail_after(PATIENT_S):
+            while not await self.memory.wait_saved(0.0):
+                await self.clock.advance(0.01, loops=0)
+                await anyio.sleep(0.002)
 
     async def tick(self, seconds: float = 1.0) -> None:
         self.clock.pass_s(seconds)

@@ -27,6 +27,7 @@ async def bus() -> AsyncIterator[BusThread]:
     made = BusThread("w1", FakeClock())
     yield made
     made.close()
+    await until(lambda: all(thread.name != "bus-w1" for thread in threading.enumerate()))
 
 
 async def test_calls_run_on_one_thread_of_its_own(bus: BusThread) -> None:
@@ -61,14 +62,15 @@ async def test_no_exception_ends_the_thread(bus: BusThread, error: BaseException
 
 async def test_the_caller_goes_on_and_the_bus_takes_no_work_until_the_call_returned(bus: BusThread) -> None:
     gate = threading.Event()
-    with pytest.raises(CallTimeout, match=r"no answer within 0\.05 s"):
-        await bus.call(lambda: gate.wait(LONG_S), 0.05, "tank")
+    await bus.call(lambda: None, LONG_S)  # its thread runs, so that the next call is begun in time
+    with pytest.raises(CallTimeout, match=r"no answer within 0\.5 s"):
+        await bus.call(lambda: gate.wait(LONG_S), 0.5, "tank")
     assert bus.stuck
     assert bus.stuck_text().startswith("bus 'w1' waits for tank since")
     with pytest.raises(BusStuck, match="waits for tank"):
         await bus.call(lambda: 7, LONG_S)
     gate.set()
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await bus.wait_free()
     assert await bus.call(lambda: 7, LONG_S) == 7
     assert bus.stuck_text() == ""
@@ -85,9 +87,16 @@ async def test_many_timeouts_make_no_second_thread(bus: BusThread) -> None:
 
 
 async def test_a_cancelled_caller_leaves_a_stuck_bus_until_the_call_returned(bus: BusThread) -> None:
-    gate = threading.Event()
-    with anyio.move_on_after(0.05):
-        await bus.call(lambda: gate.wait(LONG_S), LONG_S)
+    gate, began = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        began.set()
+        gate.wait(LONG_S)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(bus.call, hang, LONG_S)
+        await until(began.is_set)
+        group.cancel_scope.cancel()
     assert bus.stuck
     gate.set()
     await until(lambda: not bus.stuck)

@@ -1,0 +1,53 @@
+"""A database as files: the one lock of whoever writes it, and how it is moved out of the way whole."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+PARTS: Final = ("", "-wal", "-shm")
+"""What SQLite keeps of one database, by what follows its name."""
+
+
+def lock(path: Path) -> int:
+    """Take the one lock of a database, held as long as the descriptor is open.
+
+    Raises BlockingIOError where another process has it, OSError where the disk lets nobody make it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def set_aside(path: Path, word: str) -> Path:
+    """Rename a database that nobody has open, with what belongs to it; returns its new name.  Raises OSError."""
+    aside = path.with_name(f"{path.name}.{word}")
+    for suffix in PARTS:
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def set_aside_if_corrupt(path: Path, now_ms: int) -> Path | None:
+    """Rename a file that is no readable SQLite database, with what belongs to it; returns its new name."""
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError:
+        return None
+    except sqlite3.DatabaseError:
+        return set_aside(path, f"corrupt-{now_ms}")
+    return None
