@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from edge.meters import child, importer
+from edge.meters import child, importer, messages
 from edge.meters.parsing import Refused, Stopped
 from tests.stores import fetch
 
@@ -91,8 +91,8 @@ class _Collected:
     def __init__(self) -> None:
         self.messages: list[list[Any]] = []
 
-    def send(self, *message: Any) -> None:
-        self.messages.append([*message])
+    def send(self, *message: Any, rows: Sequence[str] = ()) -> None:
+        self.messages.append(messages.decode(messages.encode(*message, rows=rows)))
 
 
 class _Parsing:
@@ -112,11 +112,7 @@ class _Parsing:
                 case "stopped":
                     raise Stopped(message[1])
                 case _:
-                    yield _as_json(message)
-
-
-def _as_json(value: Any) -> Any:
-    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
+                    yield message
 
 
 @pytest.fixture

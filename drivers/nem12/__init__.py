@@ -7,11 +7,12 @@ is kept, and what is not is dropped with a problem; no value is ever guessed.  M
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import BinaryIO
 
 from drivers.nem12.items import ChannelDay, End, Header, Item, NemRefused, Problem, RegisterRead
 from drivers.nem12.lines import blocks
-from drivers.nem12.records import Reader
+from drivers.nem12.records import CLOSES_DAY, Reader
 from drivers.nem12.rules import RULES
 
 __all__ = ["RULES", "ChannelDay", "End", "Header", "Item", "NemRefused", "Problem", "RegisterRead", "parse"]
@@ -23,9 +24,9 @@ def parse(stream: BinaryIO, *, strict: bool = False) -> Iterator[Item]:
     reader = Reader(ready.append, strict=strict)
     for first, rows, whole in blocks(stream):
         last = None if whole else rows.pop()
-        for line, row in enumerate(rows, first):
+        for line, (row, after) in enumerate(pairwise((*rows, b"")), first):
             match = reader.day_row(row)
-            if match is None or not reader.take_day(line, match):
+            if match is None or not reader.take_day(line, match, alone=after.startswith(CLOSES_DAY)):
                 reader.take(line, row)
             if ready:
                 yield from ready

@@ -16,6 +16,11 @@ TAIL_FIELDS: Final = 5
 FLAG: Final = re.compile(r"[AENSFV][0-9]{0,2}")
 LENGTHS_MAX: Final = 64
 """More than there are divisors of 1440: no pattern is ever made twice."""
+TAIL: Final = re.compile(
+    r"([AENSFV][0-9]{0,2}),([0-9]{0,2}),([^,]{0,240}),([0-9]{14})(?:,([0-9]{14}|))?(,{0,1000})"
+)
+"""Of a day of which nothing is to be told but missing or padding commas."""
+TAILS_MAX: Final = 1024
 UNROLLED: Final = 12
 """Values written out in the pattern at once: a repeated group costs more than what it repeats."""
 
@@ -42,14 +47,8 @@ class Day(NamedTuple):
 
 @lru_cache(maxsize=LENGTHS_MAX)
 def day_pattern(count: int) -> re.Pattern[bytes]:
-    """A 300 record with so many values, all of them JSON numbers, and nothing odd but missing or padding commas.
-
-    Its groups: date, values, quality, reason, description, updated, comma and loaded, padding.
-    """
-    return re.compile(
-        rb"300,([0-9]{8}),(" + _values(count) + rb"),([AENSFV][0-9]{0,2}),([0-9]{0,2}),([!#-+\--~ ]{0,240}),"
-        rb"([0-9]{14})(,(?:[0-9]{14})?)?(,{0,1000})"
-    )
+    """A 300 record with so many values, all of them JSON numbers; its groups: date, values, and the tail after them."""
+    return re.compile(rb"300,([0-9]{8}),(" + _values(count) + rb"),([AENSFV][!#-~ ]{0,1300}+)")
 
 
 @lru_cache(maxsize=LENGTHS_MAX)
@@ -64,12 +63,28 @@ def _values(count: int) -> bytes:
     return values + (value + b",") * (step - 1) + value
 
 
-@lru_cache(maxsize=4096)
-def plain_quality(field: bytes, reason: bytes, text: bytes) -> Quality | None:
-    """None where anything about it is to be told."""
-    described = text.decode("ascii")
-    quality = quality_of(field.decode("ascii"), reason.decode("ascii"), described)
-    return quality if quality and not quality.problems and described.strip() == described else None
+class Tail(NamedTuple):
+    """What stands after the values; `untold`: the codes of what is missing or too much, each told once a file."""
+
+    quality: Quality
+    updated: str
+    loaded: str
+    untold: Sequence[str]
+
+
+@lru_cache(maxsize=TAILS_MAX)
+def plain_tail(row_end: bytes) -> Tail | None:
+    """None where anything else is to be told of it.  Most days of a file have the same."""
+    match = TAIL.fullmatch(row_end.decode("ascii"))
+    if match is None:
+        return None
+    flag, reason, text, updated, loaded, padding = match.groups()
+    quality = quality_of(flag, reason, text)
+    stamps = stamp_of(updated), stamp_of(loaded) if loaded else ""
+    if quality is None or quality.problems or text.strip() != text or None in stamps:
+        return None
+    untold = ("fields-missing",) * (loaded is None) + ("row-padded",) * bool(padding)
+    return Tail(quality, updated, loaded or "", untold)
 
 
 # -------------------------------------------------------------------------------------------- any other row

@@ -135,8 +135,16 @@ def finished(
         quality, method, reason = marks.quality, marks.method, marks.reason
     else:
         quality, method, reason = day.quality.flag, day.quality.method, day.quality.reason
+    line, date, values, _, _, _, updated, loaded = day
+    return channel_day(channel, line, date, values, quality, method, reason, updated, loaded, header)
+
+
+def channel_day(
+    channel: Channel, line: int, date: str, numbers: str, quality: str, method: str | None, reason: str | None,
+    updated: str, loaded: str, header: str,
+) -> ChannelDay:  # fmt: skip
+    """The channel-day of these fields, with its hash; `numbers` is its values with commas between."""
     nmi, suffix, unit, interval_min, register, stream, serial, _ = channel
-    line, date, numbers, _, _, _, updated, loaded = day
     values = f"[{numbers}]"
     content = (
         f"{unit}\x1f{interval_min}\x1f{values}\x1f{quality}\x1f{method or ''}\x1f{reason or ''}"

@@ -9,17 +9,15 @@ from typing import Final
 
 from drivers.nem12 import reads
 from drivers.nem12.damage import ends_in_time, holds_channel, joined, may_be_channel
-from drivers.nem12.days import Day, day_of, day_pattern, plain_quality
-from drivers.nem12.events import Event, event_of, finished, lost_event
-from drivers.nem12.fields import TRANSACTIONS, day_date, day_stamp, stamp_of
+from drivers.nem12.days import Day, day_of, day_pattern, plain_tail
+from drivers.nem12.events import Event, channel_day, event_of, finished, lost_event
+from drivers.nem12.fields import TRANSACTIONS, day_date, stamp_of
 from drivers.nem12.heads import Channel, channel_of, header_of
 from drivers.nem12.items import End, Header, Item, NemRefused, Problem, RegisterRead
 from drivers.nem12.lines import LINE_BYTES_MAX, fields_of
+from drivers.nem12.rows import BYTE_MARK, KINDS, WIDTHS, Beginning, fitted, flaw_of, kind_of, shown
 from drivers.nem12.rules import Teller, quoted
 
-WIDTHS: Final = {"100": 5, "200": 10, "250": 23, "400": 6, "500": 5, "550": 5, "900": 1}
-KIND: Final = re.compile(rb'[\s"]*([0-9]{3})[\s"]*(?:,|$)')
-KINDS: Final = frozenset({*WIDTHS, "300"})
 VERSION_OF: Final = {
     "200": "NEM12",
     "300": "NEM12",
@@ -28,19 +26,13 @@ VERSION_OF: Final = {
     "250": "NEM13",
     "550": "NEM13",
 }
-BYTE_MARK: Final = b"\xef\xbb\xbf"
-JUNK_ROWS_MAX: Final = 20
-"""How many rows may stand before the first record of a file that is one."""
+CLOSES_DAY: Final = (b"300,", b"200,")
+"""How a row begins after which no 400 of the day before comes any more."""
 FRAGMENTS_MAX: Final = 400
 """Rows over which a 300 record may be wrapped."""
 DAY: Final = timedelta(days=1)
 LAST_DATE: Final = date.max.isoformat()
 LOST: Final = "; rows are dropped until the next 200 record, for their channel is no longer certain"
-
-
-def shown(row: bytes) -> str:
-    """The beginning of a row as a problem's text has it."""
-    return quoted(row[:60].decode("ascii", "replace"))
 
 
 def no_day(_row: bytes) -> None:
@@ -52,11 +44,11 @@ class Reader:
 
     def __init__(self, hand_on: Callable[[Item], object], *, strict: bool) -> None:
         self._hand_on = hand_on
-        self._strict = strict
         self._teller = Teller(hand_on, strict=strict)
         self.day_row: Callable[[bytes], re.Match[bytes] | None] = no_day
         self.line = 0
-        self._started = self._ended = self._open = False
+        self._beginning = Beginning(self._teller, strict=strict)
+        self._ended = self._open = False
         self._version = self._created = ""
         self._channel: Channel | None = None
         self._last_date = ""
@@ -66,33 +58,42 @@ class Reader:
         self._dropped = False  # the 300 before: its 400s go with it
         self._limit: str | None = None  # rows may be missing, a 200 too: how late the next day may be
         self._read: RegisterRead | None = None
-        self._early: list[tuple[int, str, str]] = []  # problems before the first record: it may never come
         self._days = self._reads = self._values = self._services = 0
 
     # ---------------------------------------------------------------------------------- rows as they should be
 
-    def take_day(self, line: int, match: re.Match[bytes]) -> bool:
-        """A 300 record that is as it should be; False where anything about it is to be told."""
+    def take_day(self, line: int, match: re.Match[bytes], *, alone: bool) -> bool:
+        """A 300 record that is as it should be; False where anything about it is to be told.
+
+        alone  no 400 follows
+        """
         if self._fragment:
             self._flush_fragment()
-        if self._channel is None or self._limit is not None:
+        channel = self._channel
+        if channel is None or self._limit is not None:
             return False
-        date, values, flag, reason, text, updated, loaded, padding = match.groups()
-        quality = plain_quality(flag, reason, text)
+        date, values, row_end = match.groups()
         day = day_date(date)
-        stamp = day_stamp(updated)
-        load = day_stamp(loaded[1:]) if loaded and len(loaded) > 1 else ""
-        if quality is None or day is None or stamp is None or load is None or day <= self._last_date:
+        tail = plain_tail(row_end)
+        if tail is None or day is None or day <= self._last_date:
             return False
-        if loaded is None and not self._teller.would_pass("fields-missing", "300"):
-            return False
-        if padding and not self._teller.would_pass("row-padded", "300"):
+        quality, updated, loaded, untold = tail
+        if untold and not all(self._teller.would_pass(code, "300") for code in untold):
             return False
         if self._day is not None:
             self._flush()
         self._dropped = False
         self._last_date = day
-        self._day = Day(line, day, values.decode("ascii"), (), (), quality, stamp, load)
+        numbers = values.decode("ascii")
+        if alone and not quality.events:
+            flag, method, reason, _, _ = quality
+            self._days += 1
+            self._values += channel.size
+            self._hand_on(
+                channel_day(channel, line, day, numbers, flag, method, reason, updated, loaded, self._created)
+            )
+        else:
+            self._day = Day(line, day, numbers, (), (), quality, updated, loaded)
         return True
 
     # --------------------------------------------------------------------------------------------- any other row
@@ -102,18 +103,19 @@ class Reader:
         row = row[: LINE_BYTES_MAX + 1]
         if row.startswith(BYTE_MARK):
             row = row.removeprefix(BYTE_MARK)
-            self._tell_early(line, "byte-mark", "the row begins with a UTF-8 byte order mark")
+            self._beginning.tell(line, "byte-mark", "the row begins with a UTF-8 byte order mark")
         if not row.strip(b', "\t'):
-            self._tell_early(line, "row-blank", "the row is empty")
+            self._beginning.tell(line, "row-blank", "the row is empty")
             return
-        match = KIND.match(row)
-        kind = match[1].decode("ascii") if match else ""
+        kind = kind_of(row)
         room = LINE_BYTES_MAX - sum(len(part) for _, part in self._fragment)
         if self._fragment and kind not in KINDS and len(row) <= room and len(self._fragment) < FRAGMENTS_MAX:
             self._fragment.append((line, row))
             return
         self._flush_fragment()
-        if not self._started and not self._begins(line, row, kind):
+        if row.startswith(CLOSES_DAY):
+            self._flush()
+        if not self._beginning.over and not self._begins(line, row, kind):
             return
         if self._ended:
             self._ended = False
@@ -126,10 +128,9 @@ class Reader:
     def take_open(self, line: int, row: bytes) -> None:
         """The last row, without a line end: where no 900 record says otherwise it may be cut off."""
         row = row[: LINE_BYTES_MAX + 1]
-        match = KIND.match(row.removeprefix(BYTE_MARK))
-        kind = match[1].decode("ascii") if match else ""
+        kind = kind_of(row.removeprefix(BYTE_MARK))
         certain = kind in ("100", "200", "900") or (kind != "400" and ends_in_time(row, kind))
-        if self._ended or certain or not self._started or not row.strip(b', "\t'):
+        if self._ended or certain or not self._beginning.over or not row.strip(b', "\t'):
             self.take(line, row)
             return
         if self._fragment and kind not in KINDS:
@@ -142,7 +143,7 @@ class Reader:
     def end(self) -> None:
         """After the last row.  Raises NemRefused."""
         self._flush()
-        if not self._started:
+        if not self._beginning.over:
             what = "the file is empty" if not self.line else "there is no NEM12 or NEM13 record in it"
             raise NemRefused(Problem(1, "not-nem", f"this is no meter data file: {what}"))
         if not self._ended:
@@ -151,24 +152,10 @@ class Reader:
             End(self.line, self._days, self._reads, self._values, self._teller.count, self._services)
         )
 
-    def _tell_early(self, line: int, code: str, text: str) -> None:
-        if self._started or self._strict:
-            self._teller.tell(line, code, text)
-        elif all(code != told for _, told, _ in self._early):
-            self._early.append((line, code, text))
-
     def _begins(self, line: int, row: bytes, kind: str) -> bool:
         """Is this the first record?  Raises NemRefused where there will be none."""
-        if kind not in KINDS:
-            found = shown(row)
-            if self._strict or len(self._early) >= JUNK_ROWS_MAX or b"\0" in row:
-                told = f"this is no meter data file: it begins with {found}"
-                raise NemRefused(Problem(line, "not-nem", told))
-            self._early.append((line, "row-unknown", f"before the first record: {found}"))
+        if not self._beginning.ends(line, row, kind):
             return False
-        self._started = True
-        for early in self._early:
-            self._teller.tell(*early)
         if kind != "100":
             self._teller.tell(line, "header-missing", f"the first record is a {kind} record")
             self._version = VERSION_OF.get(kind, "")
@@ -178,37 +165,13 @@ class Reader:
     def _fields(self, line: int, row: bytes, kind: str) -> list[str] | None:
         """The row's fields, as many as its record has at least; None (told) where the row cannot be read."""
         fields, notes = fields_of(row)
-        if len(row) > LINE_BYTES_MAX:
-            told = f"the row is longer than {LINE_BYTES_MAX} bytes"
-            self._unreadable(line, row, kind, "row-too-long", told)
-            return None
-        if fields is None:
-            told = f"the row holds control characters or an open quote: {shown(row)}"
-            self._unreadable(line, row, kind, "row-damaged", told)
-            return None
-        if kind not in KINDS:
-            told = f"field 1 (RecordIndicator) is {quoted(fields[0])}"
-            self._unreadable(line, row, kind, "row-unknown", told)
+        code, told = flaw_of(row, kind, fields)
+        if fields is None or code:
+            self._unreadable(line, row, kind, code, told)
             return None
         for code in notes:
             self._teller.tell(line, code, f"in a {kind} record", kind=kind)
-        return fields if kind == "300" else self._fitted(line, fields, kind)
-
-    def _fitted(self, line: int, fields: list[str], kind: str) -> list[str]:
-        width = WIDTHS[kind]
-        if len(fields) < width:
-            told = f"the {kind} record has {len(fields)} fields of {width}"
-            self._teller.tell(line, "fields-missing", told, kind=kind)
-            return fields + [""] * (width - len(fields))
-        if any(fields[width:]):
-            told = f"the {kind} record has {len(fields)} fields of {width}"
-            self._teller.tell(
-                line, "fields-extra", told + ("; its rows are dropped" if kind == "200" else "")
-            )
-        elif len(fields) > width:
-            told = f"{len(fields) - width} commas after a {kind} record"
-            self._teller.tell(line, "row-padded", told, kind=kind)
-        return fields
+        return fields if kind == "300" else fitted(line, fields, kind, self._teller)
 
     def _unreadable(self, line: int, row: bytes, kind: str, code: str, text: str) -> None:
         """A row that is dropped.  Where it may have been a 200 record, the channel is no longer certain."""

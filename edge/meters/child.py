@@ -1,30 +1,20 @@
 """The process that reads a meter file: `python -m edge.meters.child FILE ARCHIVE MODE`, descriptors that it inherits.
 
 It runs at the lowest priority, imports the parser and the standard library only, and ends when standard input does:
-with the daemon.  What it finds goes to standard output as messages, each a length of four bytes and a JSON array:
-
-    ["hash", sha256, size_bytes]                           first: what the file is
-    ["days", done_bytes, bytes, [[nmi, suffix], …], rows]   channels not told before, which rows name by number, in
-                                                            order; rows: date, unit … hash of a ChannelDay, number
-    ["reads", done_bytes, bytes, rows]                      rows: RegisterRead
-    ["problems", [[member, line, code, text], …]]           the first PROBLEMS_KEPT_MAX of them
-    ["end", counts, newest]                                 last: what it all was, see `_Reading`
-    ["refused", text, counts]                               last: the file is not taken, and why
-    ["stopped", text]                                       last: the disk failed or is full, which is not its fault
+with the daemon.  What it finds goes to standard output as `messages`, each after its length in four bytes.
 """
 
 from __future__ import annotations
 
 import gc
 import io
-import json
 import os
 import resource
 import sys
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -32,16 +22,19 @@ from typing import Any, BinaryIO, Final, cast
 
 from drivers import nem12
 from drivers.nem12 import container
+from edge.meters import messages
 
 NICE: Final = 19
 OOM_SCORE_ADJUST: Final = 800
 MEMORY_BYTES_MAX: Final = 400_000_000
 """Of address space: twice what any file needs, a fraction of the smallest Pi's memory and swap."""
 READ_BYTES: Final = 256 * 1024
-CHUNK_BYTES: Final = 64 * 1024
+CHUNK_BYTES: Final = 128 * 1024
 """Of text in one message, about: the daemon's loop decodes it in a millisecond on a small processor."""
 ARCHIVE_LEVEL: Final = 1
 GZIP: Final = 31
+SYNC_BYTES: Final = 512 * 1024
+"""Of the archive: one great sync at its end would keep the commits of the daemon waiting."""
 PROBLEMS_KEPT_MAX: Final = 1000
 TEXT_MAX: Final = 300
 ROW_BYTES: Final = 200
@@ -54,10 +47,9 @@ class _Out:
     def __init__(self, stream: BinaryIO) -> None:
         self._write = stream.write
         self._flush = stream.flush
-        self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-    def send(self, *message: Any) -> None:
-        body = self._encode(message).encode("utf-8", "replace")
+    def send(self, *message: Any, rows: Sequence[str] = ()) -> None:
+        body = messages.encode(*message, rows=rows)
         self._write(len(body).to_bytes(4, "big"))
         self._write(body)
         self._flush()
@@ -87,7 +79,7 @@ class _Reading:
         self._channels: dict[tuple[str, str], int] = {}
         self._fresh: list[tuple[str, str]] = []
         self._newest: dict[tuple[str, str], tuple[str, nem12.ChannelDay | nem12.RegisterRead]] = {}
-        self._days: list[tuple[Any, ...]] = []
+        self._days: list[str] = []
         self._reads: list[nem12.RegisterRead] = []
         self._problems: list[tuple[str, int, str, str]] = []
         self._size = 0
@@ -119,7 +111,7 @@ class _Reading:
         if number is None:
             number = self._channels[key] = len(self._channels)
             self._fresh.append(key)
-        self._days.append((int(date[:4] + date[5:7] + date[8:]), *day[3:14], number))
+        self._days.append(messages.row_of(number, day))
         newest = self._newest.get(key)
         if newest is None or date > newest[0] or (date == newest[0] and _rank(day) > _rank(newest[1])):
             self._newest[key] = date, day
@@ -148,7 +140,7 @@ class _Reading:
         """Send what has come together."""
         if self._days:
             self._counts["days"] += len(self._days)
-            self._out.send("days", self._done(), self._size, self._fresh, self._days)
+            self._out.send("days", self._done(), self._size, self._fresh, rows=self._days)
             self._fresh, self._days = [], []
         if self._reads:
             self._counts["reads"] += len(self._reads)
@@ -225,9 +217,16 @@ class _Archiving:
         packer = zlib.compressobj(ARCHIVE_LEVEL, zlib.DEFLATED, GZIP)
         try:
             with open(self._target, "wb", closefd=False) as out:
+                unsynced = 0
                 for piece in _pieces(self._source):
-                    out.write(packer.compress(piece))
+                    unsynced += out.write(packer.compress(piece))
+                    if unsynced >= SYNC_BYTES:
+                        out.flush()
+                        os.fdatasync(self._target)
+                        unsynced = 0
                 out.write(packer.flush())
+                out.flush()
+                os.fsync(self._target)
         except OSError as error:
             self._error = error
 

@@ -19,6 +19,7 @@ from edge.clock import Clock
 from edge.meters import folders, ledger
 from edge.meters.config import MetersConfig, Mode
 from edge.meters.files import COMPLETED, PROCESSING, Counts, File, Problem, Source, safe_name
+from edge.meters.messages import DAY_FIELDS
 from edge.meters.meta import METERS_PER_WRITE_MAX, put_meters
 from edge.meters.parsing import ChildDied, Parsing, Refused, Stopped, parsing
 from edge.meters.room import Postponed, Room
@@ -208,7 +209,7 @@ class _Job:
         async for message in child:
             match message[0]:
                 case "days":
-                    days += len(message[4])
+                    days += len(message[4]) // DAY_FIELDS
                     await staging.days(*message[2:])
                 case "reads":
                     reads += len(message[3])

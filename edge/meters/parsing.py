@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 
+from edge.meters import messages
 from edge.meters.config import Mode
 
 COMMAND: Final = (sys.executable, "-P", "-m", "edge.meters.child")
@@ -86,12 +86,13 @@ class Parsing:
                 size = int.from_bytes(await self._stdout.readexactly(4), "big")
                 if size > MESSAGE_BYTES_MAX:
                     raise ChildDied(f"it sent a message of {size} bytes")
-                message: list[Any] = json.loads(await self._stdout.readexactly(size))
+                return messages.decode(await self._stdout.readexactly(size))
         except asyncio.IncompleteReadError:
             raise ChildDied(await self._how_it_ended()) from None
         except TimeoutError:
             raise ChildDied(f"it said nothing for {SILENT_S:.0f} s") from None
-        return message
+        except ValueError as error:
+            raise ChildDied(f"it sent what is no message: {error}") from error
 
     async def _how_it_ended(self) -> str:
         with anyio.move_on_after(END_S):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from edge.meters import files, listing, queries
 from edge.meters.queries import MeterHistory
-from edge.store.history import asked
+from edge.store.questions import asked
 
 T = TypeVar("T")
 

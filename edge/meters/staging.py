@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import repeat
 from typing import Any, Final
 
 import anyio
 
+from edge.meters.messages import DAY_FIELDS
 from edge.meters.room import Room
 from edge.store.database import Store, Tx
 
@@ -30,7 +32,7 @@ SWEEP_ROWS: Final = 500
 
 DAY_INSERT: Final = (
     'INSERT INTO day (file, channel, date, unit, interval_min, "values", quality, method, reason, updated, loaded,'
-    " header, line, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " header, line, hash) VALUES (?, ?, ?, ?, ?, ?, ?, nullif(?, ''), nullif(?, ''), ?, ?, ?, ?, ?)"
     " ON CONFLICT (channel, date, hash) DO NOTHING"
 )
 READ_INSERT: Final = (
@@ -69,7 +71,7 @@ class Staging:
         self._known: dict[tuple[str, str], int] = {}
         self._last_channel = 0
         self._new: list[Row] = []
-        self._channels: list[int] = []
+        self._channels: dict[str, int] = {}
         self._days: list[Row] = []
         self._reads: list[Row] = []
         self._size = 0
@@ -83,12 +85,12 @@ class Staging:
                 self._known[row.nmi, row.suffix] = row.id
         self._last_channel = max(self._known.values(), default=0)
 
-    async def days(self, size: int, fresh: Sequence[Sequence[str]], rows: Sequence[list[Any]]) -> None:
+    async def days(self, size: int, fresh: Sequence[Sequence[str]], fields: Sequence[str]) -> None:
         """Rows of so many bytes, as the child sends them; `fresh` are the next channels: [nmi, suffix]."""
         for nmi, suffix in fresh:
-            self._channels.append(self._id_of(nmi, suffix))
-        file, channels = self._file, self._channels
-        self._days += [(file, channels[row.pop()], *row) for row in rows]
+            self._channels[str(len(self._channels))] = self._id_of(nmi, suffix)
+        numbers, *columns = (fields[at::DAY_FIELDS] for at in range(DAY_FIELDS))
+        self._days += zip(repeat(self._file), map(self._channels.__getitem__, numbers), *columns)
         await self._grow(size)
 
     async def reads(self, size: int, rows: Sequence[list[Any]]) -> None:

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 import pytest
 
-from drivers.nem12 import ChannelDay, End, NemRefused, Problem, container, parse
+from drivers.nem12 import ChannelDay, End, NemRefused, Problem, parse, zips
 from drivers.nem12.container import BadContainer, members
 from drivers.nem12.lines import CHUNK_BYTES, LINE_BYTES_MAX, blocks
 from tests.fuzz.sound import told
@@ -191,7 +191,7 @@ def test_names_in_a_zip_are_for_telling_only(tmp_path: Path) -> None:
 
 
 def bomb(path: Path) -> None:
-    packed(path, {"bomb.csv": b"\0" * (container.RATIO_FROM_BYTES + 2 * MEGABYTE)})
+    packed(path, {"bomb.csv": b"\0" * (zips.RATIO_FROM_BYTES + 2 * MEGABYTE)})
 
 
 def nested(path: Path) -> None:
@@ -200,15 +200,15 @@ def nested(path: Path) -> None:
 
 
 def crowded(path: Path) -> None:
-    packed(path, {f"{at}.csv": b"" for at in range(container.MEMBERS_MAX + 1)})
+    packed(path, {f"{at}.csv": b"" for at in range(zips.MEMBERS_MAX + 1)})
 
 
 def lying_about_its_count(path: Path) -> None:
     """65537 members, of which the end record counts the lowest 16 bits: one."""
     crowded(path)
     data = bytearray(path.read_bytes())
-    end = data.rfind(container.END_MARK)
-    struct.pack_into("<HHI", data, end + 8, 1, 1, container.DIRECTORY_BYTES_MAX + 1)
+    end = data.rfind(zips.END_MARK)
+    struct.pack_into("<HHI", data, end + 8, 1, 1, zips.DIRECTORY_BYTES_MAX + 1)
     path.write_bytes(data)
 
 
@@ -216,8 +216,8 @@ def far(path: Path) -> None:
     """A zip64 end record overrides the plain one, whatever that says."""
     packed(path, {"a.csv": HEAD})
     data = path.read_bytes()
-    end = data.rfind(container.END_MARK)
-    path.write_bytes(data[:end] + container.ZIP64_MARK + b"\0" * 16 + data[end:])
+    end = data.rfind(zips.END_MARK)
+    path.write_bytes(data[:end] + zips.ZIP64_MARK + b"\0" * 16 + data[end:])
 
 
 def cut(path: Path) -> None:
@@ -295,7 +295,26 @@ def test_an_original_out_of_the_archive_can_be_read_again(tmp_path: Path) -> Non
 
 
 def test_all_members_together_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(container._Budget, "left", 3 * MEGABYTE)
+    monkeypatch.setattr(zips._Budget, "left", 3 * MEGABYTE)
     path = packed(tmp_path / "many.zip", {f"{at}.csv": b"1,2\n" * (MEGABYTE // 4) for at in range(4)})
     with pytest.raises(BadContainer, match=r"3\.csv in the zip inflates"):
         read_all(path)
+
+
+def test_problems_are_told_in_the_order_of_the_rows() -> None:
+    """Whatever belongs to a day is told before the next row is looked at."""
+    untold = day(20260110).replace(b",A,", b",V,")
+    data = HEAD + CHANNEL + untold + day(20260111).replace(b",1.5,", b", 1.5,") + b"900\r\n"
+    assert codes(data) == ["event-gap", "blanks"]
+    with pytest.raises(NemRefused, match="line 3"):
+        list(parse(io.BytesIO(data), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(b",,", "row-padded"), (b",20260112030405,", "row-padded"), (b"", "fields-missing")]
+)
+def test_commas_that_are_missing_or_too_many_are_told_once_and_cost_nothing(end: bytes, code: str) -> None:
+    rows = [day(date).replace(b",\r\n", end + b"\r\n") for date in (20260110, 20260111, 20260112)]
+    data = HEAD + CHANNEL + b"".join(rows) + b"900\r\n"
+    assert codes(data) == [code]
+    assert sum(isinstance(item, ChannelDay) for item in parse(io.BytesIO(data))) == len(rows)

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from drivers.nem12 import NemRefused, parse
 from edge.cli.sync import STREAMS
 from edge.meters import queries
+from edge.store import tiers
 from edge.store.backup import copy
 from edge.store.config import StoreConfig
 from edge.store.database import Store
@@ -27,8 +28,9 @@ from edge.store.rebuild import rebuild
 from edge.store.retention import Retention
 from edge.supervisor import Problems
 from edge.uplink.budget import Budget
-from edge.uplink.outbox import DAYS_A_READ, DAYS_BYTES, STAGED, Outbox
+from edge.uplink.outbox import STAGED, Outbox
 from edge.uplink.resend import RESENDABLE, resend
+from edge.uplink.rows import DAYS_A_READ, DAYS_BYTES
 from sync import messages, wire
 from sync.ingest import Ingest
 from sync.messages import CHANNEL_DAYS, EVENTS, META, REGISTER_READS, ReadingRows
@@ -593,7 +595,7 @@ async def test_age_and_want_of_room_take_nothing_that_a_meter_file_said(
         await retention.prune()
         budget = Budget(
             store, config, clock, settled=outbox.prunable, in_flight=lambda _: EMPTY, give_up=outbox.give_up,
-            shrink=retention.shrink, put_event=lambda *_: None, problems=Problems(),
+            shrink=tiers.shrink, put_event=lambda *_: None, problems=Problems(),
         )  # fmt: skip
         budget.limit_bytes = 1
         await budget.look()

@@ -78,6 +78,9 @@ async def test_a_file_becomes_visible_with_its_events_its_meters_and_its_archive
         ("6102000001", "E1", 20260102, "kWh", 30),
     ]
     assert json.loads(state(store.path)["days"][1][5]) == [1.25] * 48
+    quality, method, reason, updated, loaded, header, line, _ = state(store.path)["days"][1][6:]
+    assert (quality, method, reason) == ("A", None, None)
+    assert (updated, loaded, header, line) == ("20260201000000", "", "202602010000", 4)
     (kind, severity, body) = events(store)[-1]
     assert (kind, severity, body["state"], body["values"]) == ("file-completed", "info", "completed", 96)
     ((nmi, meter),) = state(store.path)["meters"]
@@ -255,7 +258,7 @@ async def test_the_reader_is_niced_bounded_and_imports_the_parser_only(tmp_path:
     modules, nice, memory, core, oom = json.loads(done.stdout)
     ours = {name for name in modules if name.split(".")[0] in ("drivers", "edge", "sync", "migrations")}
     parser = {name for name in ours if name.startswith("drivers.nem12")}
-    assert ours - parser == {"drivers", "edge", "edge.meters", "edge.meters.child"}
+    assert ours - parser == {"drivers", "edge", "edge.meters", "edge.meters.child", "edge.meters.messages"}
     foreign = {name.split(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"drivers", "edge"}
     assert {name for name in foreign if not name.startswith(("_", "sitecustomize"))} == set()
     assert (nice, core, oom) == (19, 0, 800)
