@@ -1,8 +1,10 @@
 """ADS1115: four single-ended or two differential channels of 16 bits on I2C.
 
-Source: TI's datasheet SBAS444.  Each read converts channel after channel (single shot), so that the chip sleeps
-in between.  One conversion lasts 1 / rate, 10 % more at worst: at 8 a second, four channels hold the bus's
-reading thread for half a second, at worst for a whole one.
+Source: TI's datasheet SBAS444; the settings as in Adafruit's library.
+
+Each read converts channel after channel (single shot), so that the chip sleeps in between.  One conversion lasts
+1 / rate, 10 % more at worst: at 8 a second, four channels hold the bus's reading thread for half a second, at
+worst for a whole one.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ class Ads1115(Device):
     def __init__(self, options: Ads1115Options) -> None:
         self._options = options
         self._port = i2c.Port(options.i2c, options.address)
-        self._points = {name: _point(channel) for name, channel in options.channels.items()}
+        self._points = points_of(options)
         self.bus = smbus.bus_name(options.i2c)
 
     @property
@@ -147,8 +149,8 @@ def make(options: Any, _clock: Clock) -> Device:
     return Ads1115(options)
 
 
-def points_of(options: Ads1115Options) -> Mapping[str, Ads1115Channel]:
-    return options.channels
+def points_of(options: Ads1115Options) -> Mapping[str, Point]:
+    return {name: _point(channel) for name, channel in options.channels.items()}
 
 
 def claims(options: Ads1115Options) -> list[Claim]:

@@ -26,6 +26,10 @@ class Quality(enum.IntEnum):
         return self.name.lower()
 
 
+#: How the reason of an estimate begins that another point stands in with; that point's series follows.
+STANDS_IN: Final = "from "
+
+
 class DriverError(Exception):
     """Root of everything a driver raises on purpose."""
 

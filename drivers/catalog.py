@@ -29,13 +29,14 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "digital": "drivers.digital:DRIVER",
     "s0": "drivers.s0:DRIVER",
     "ads1115": "drivers.ads1115:DRIVER",
-    "ina219": "drivers.ina:INA219",
-    "ina226": "drivers.ina:INA226",
-    "ina228": "drivers.ina:INA228",
+    "ina219": "drivers.ina219:DRIVER",
+    "ina226": "drivers.ina226:DRIVER",
+    "ina228": "drivers.ina228:DRIVER",
     "sht3x": "drivers.sht3x:DRIVER",
     "ezo": "drivers.ezo:DRIVER",
     "mqtt": "drivers.mqtt:DRIVER",
     "shelly": "drivers.shelly_input:DRIVER",
+    "kasa": "drivers.kasa_input:DRIVER",
     "derived": "drivers.derived:DRIVER",
 }
 BUILT_IN_OUTPUTS: Final[Mapping[str, str]] = {
@@ -44,6 +45,7 @@ BUILT_IN_OUTPUTS: Final[Mapping[str, str]] = {
     "pca9685": "drivers.pca9685:DRIVER",
     "pwm": "drivers.pwm:DRIVER",
     "shelly": "drivers.shelly:DRIVER",
+    "kasa": "drivers.kasa:DRIVER",
     "mqtt": "drivers.mqtt_outlet:DRIVER",
 }
 #: What the config says of every device; no driver may have an option of these names.
@@ -84,7 +86,7 @@ class Driver:
     options  its own options as a pydantic model (extra="forbid", frozen, every field described)
     make     (options, clock) -> device; only stores its arguments, touches no hardware
     points   options -> the points it will deliver, where they are known without the hardware
-    find     the options of each such device on this machine, where it can be told
+    find     the options of each such device on this machine, for `tidewatt scan`; where it can be told
     claims   options -> the hardware that the device needs for itself
     """
 

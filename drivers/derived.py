@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from drivers.base import Clock, Device, DeviceUnavailable, Point, Quality, Sample
+from drivers.base import STANDS_IN, Clock, Device, DeviceUnavailable, Point, Quality, Sample
 from drivers.catalog import Driver
 
 NAME: Final = "derived"
@@ -33,6 +33,7 @@ WATER_HIGH_C: Final = 100.0
 STALE: Final = "stale"
 NEVER_READ: Final = "never-read"
 BAD: Final = "bad"
+STUCK: Final = "stuck"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PointName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -139,6 +140,11 @@ class Made:
     used: tuple[Input, ...] = ()
 
 
+def age_max_s(interval_s: float) -> float:
+    """How old a value may be that is used at this interval, seconds."""
+    return max(INTERVALS_MAX * interval_s, AGE_MIN_S)
+
+
 def input_of(series: str, seen: Seen | None, now_s: float, age_max_s: float) -> Input:
     """What may be used of a reading: neither bad nor stale."""
     if seen is None:
@@ -150,6 +156,18 @@ def input_of(series: str, seen: Seen | None, now_s: float, age_max_s: float) -> 
     return Input(
         series=series, value=seen.value, quality=seen.quality, reason=seen.reason, at_s=seen.monotonic_s
     )
+
+
+def without_stuck(derive: Derive, inputs: Sequence[Input], stuck: Sequence[float]) -> Sequence[Input]:
+    """The inputs of a fallback less those at a value at which the point itself was found to stand still."""
+    if not stuck or derive.how is not How.FIRST:
+        return inputs
+    return [
+        Input(series=one.series, value=None, reason=STUCK)
+        if one.value is not None and round(one.value, derive.decimals) in stuck
+        else one
+        for one in inputs
+    ]
 
 
 def made(derive: Derive, inputs: Sequence[Input]) -> Made:
@@ -192,7 +210,7 @@ def _first(inputs: Sequence[Input]) -> Made:
         return _absent(inputs[0])
     if one is inputs[0]:
         return Made(value=one.value, quality=one.quality, reason=one.reason, used=(one,))
-    return Made(value=one.value, quality=Quality.ESTIMATED, reason=f"from {one.series}", used=(one,))
+    return Made(value=one.value, quality=Quality.ESTIMATED, reason=f"{STANDS_IN}{one.series}", used=(one,))
 
 
 def _median(inputs: Sequence[Input], apart_max: float | None) -> Made:
@@ -233,10 +251,12 @@ class Derived(Device):
     bus = NAME
     #: What finds a series' newest reading; set by the poller before `open`.
     look: Look | None = None
+    #: At which values a point stands still that should have moved; set likewise.
+    stuck: Callable[[str], Sequence[float]] = staticmethod(lambda _point: ())
 
     def __init__(self, options: DerivedOptions, interval_s: float, clock: Clock) -> None:
         self._options = options
-        self._age_max_s = max(INTERVALS_MAX * interval_s, AGE_MIN_S)
+        self._age_max_s = age_max_s(interval_s)
         self._clock = clock
         self._points = points_of(options)
         self._said: dict[str, tuple[frozenset[str], Made]] = {}
@@ -265,6 +285,7 @@ class Derived(Device):
         """None while there is nothing new to say."""
         now_s = self._clock.monotonic_s()
         inputs = [input_of(series, look(series), now_s, self._age_max_s) for series in derive.of]
+        inputs = list(without_stuck(derive, inputs, self.stuck(name)))
         usable = frozenset(one.series for one in inputs if one.value is not None)
         new = made(derive, inputs)
         said = self._said.get(name)
@@ -281,6 +302,12 @@ def _renewed(old: Made, new: Made) -> bool:
     """Whether everything that it is made of is newer than what was said last."""
     at_s = {one.series: one.at_s for one in old.used}
     return all(one.at_s != at_s.get(one.series) for one in new.used)
+
+
+def tables_of(device: Any) -> Mapping[str, Derive]:
+    """The derived points of a device's config, whose driver this is."""
+    tables: Mapping[str, Derive] = device.derive
+    return tables
 
 
 def make(options: Any, clock: Clock) -> Device:

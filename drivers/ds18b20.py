@@ -64,6 +64,10 @@ def probes_of(options: Ds18b20Options) -> dict[str, str]:
     return {name: address.lower() for name, address in named.items()}
 
 
+def points_of(options: Ds18b20Options) -> Mapping[str, Point]:
+    return dict.fromkeys(probes_of(options), POINT)
+
+
 class Ds18b20(Device):
     """One probe, or several that are converted together.  One that fails is bad; the others go on."""
 
@@ -72,7 +76,7 @@ class Ds18b20(Device):
     def __init__(self, options: Ds18b20Options) -> None:
         self._options = options
         self._folders = {name: options.root / address for name, address in probes_of(options).items()}
-        self._points = dict.fromkeys(self._folders, POINT)
+        self._points = points_of(options)
         self._last_mc: dict[str, int] = {}
 
     @property
@@ -196,10 +200,6 @@ def discover(root: Path = ROOT) -> list[str]:
     return sorted(entry.name for entry in root.iterdir() if is_probe(entry.name)) if root.is_dir() else []
 
 
-def find() -> list[dict[str, object]]:
-    return [{"address": address} for address in discover()]
-
-
 def make(options: Any, _clock: Clock) -> Device:
     return Ds18b20(options)
 
@@ -209,6 +209,5 @@ DRIVER: Final = Driver(
     summary="DS18B20 thermometers on 1-Wire (and DS18S20, DS1822, DS1825, DS28EA00)",
     options=Ds18b20Options,
     make=make,
-    points=probes_of,
-    find=find,
+    points=points_of,
 )

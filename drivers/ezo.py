@@ -1,7 +1,9 @@
 """Atlas Scientific EZO circuits in I2C mode: pH, ORP, conductivity (EC) and temperature (RTD).
 
-Source: Atlas's datasheets EZO-pH, EZO-ORP, EZO-EC and EZO-RTD.  A command is text; after its processing delay
-the answer is a code (1 done, 2 not understood, 254 not ready, 255 nothing asked) and text up to a zero byte.
+Source: Atlas's datasheets EZO-pH, EZO-ORP, EZO-EC and EZO-RTD; codes and delays as in ESPHome's ezo.
+
+A command is text; after its processing delay the answer is a code (1 done, 2 not understood, 254 not ready, 255
+nothing asked) and text up to a zero byte.
 
 A read makes the bus's reading thread wait 0.6-0.9 s, `restarts` 0.3 s more, the first one with an old firmware
 2.1 s; a command that is not ready in time is waited for 0.6 s longer and then given up.  The bus itself is free

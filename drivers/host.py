@@ -222,14 +222,9 @@ def make(options: Any, clock: Clock) -> Device:
     return Host(options, clock)
 
 
-def find() -> list[dict[str, object]]:
-    return [{}]
-
-
 DRIVER: Final = Driver(
     name="host",
     summary="this machine: CPU temperature and use, load, memory, disk, network, throttling, card wear",
     options=HostOptions,
     make=make,
-    find=find,
 )

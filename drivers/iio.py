@@ -220,11 +220,6 @@ def bus_of(folder: Path) -> str:
     return buses[-1] if buses else "sysfs"
 
 
-def discover(root: Path) -> list[str]:
-    """Names of the chips under IIO's or hwmon's folder."""
-    return [name for name, _ in chips(root)]
-
-
 def make(options: Any, _clock: Clock) -> Device:
     return Chip(options)
 
@@ -234,12 +229,10 @@ IIO: Final = Driver(
     summary="any sensor chip that the kernel serves under IIO (DHT22, BME280, ADS1115, ...), by its name",
     options=IioOptions,
     make=make,
-    find=lambda: [{"chip": name} for name in discover(IIO_ROOT)],
 )
 HWMON: Final = Driver(
     name="hwmon",
     summary="any chip that the kernel serves under hwmon (SHT3x, INA219, fans, voltages), by its name",
     options=HwmonOptions,
     make=make,
-    find=lambda: [{"chip": name} for name in discover(HWMON_ROOT)],
 )

@@ -174,7 +174,10 @@ class Link:
         if options.username:
             client.username_pw_set(options.username, options.password.get_secret_value())
         if options.tls:
-            client.tls_set_context(ssl.create_default_context(cafile=options.ca_file or None))
+            tls = ssl.create_default_context(cafile=options.ca_file or None)
+            # Python 3.13 asks for key usage in the authority's certificate, which a site's own seldom has
+            tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            client.tls_set_context(tls)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe

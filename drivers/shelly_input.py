@@ -10,12 +10,12 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field
 
-from drivers.base import Clock, Device, Kind, Point, Quality, Sample, Terms
-from drivers.catalog import Driver
-from drivers.mqtt import number_in
-from drivers.shelly import Generation, Shelly, ShellyOptions
+from drivers.base import Clock, Device, Kind, Point, Quality, Sample
+from drivers.catalog import Claim, Driver
+from drivers.jsonvalue import number_in
+from drivers.shelly_http import Generation, ShellyAddress, ShellyHttp
 
 
 class Measure(enum.StrEnum):
@@ -41,16 +41,20 @@ POINTS: Final[Mapping[Measure, Point]] = {
 }
 #: Where each is for channel N, by the first that is there.  An add-on's probes count from 100.
 SECOND: Final[Mapping[Measure, Sequence[str]]] = {
-    Measure.POWER: ("switch:N.apower", "pm1:N.apower", "em1:N.act_power", "em:N.total_act_power"),
+    Measure.POWER: (
+        "switch:N.apower", "pm1:N.apower", "em1:N.act_power", "em:N.total_act_power",
+        "light:N.apower", "cover:N.apower",
+    ),
     Measure.ENERGY: (
         "switch:N.aenergy.total", "pm1:N.aenergy.total", "em1data:N.total_act_energy", "emdata:N.total_act",
+        "light:N.aenergy.total", "cover:N.aenergy.total",
     ),
     Measure.RETURNED: (
         "switch:N.ret_aenergy.total", "pm1:N.ret_aenergy.total", "em1data:N.total_act_ret_energy",
         "emdata:N.total_act_ret",
     ),
-    Measure.VOLTAGE: ("switch:N.voltage", "pm1:N.voltage", "em1:N.voltage", "em:N.a_voltage"),
-    Measure.CURRENT: ("switch:N.current", "pm1:N.current", "em1:N.current", "em:N.total_current"),
+    Measure.VOLTAGE: ("switch:N.voltage", "pm1:N.voltage", "em1:N.voltage", "em:N.a_voltage", "light:N.voltage"),
+    Measure.CURRENT: ("switch:N.current", "pm1:N.current", "em1:N.current", "em:N.total_current", "light:N.current"),
     Measure.TEMPERATURE: ("temperature:10N.tC", "temperature:N.tC"),
     Measure.HUMIDITY: ("humidity:10N.rh", "humidity:N.rh"),
     Measure.INPUT: ("input:N.state",),
@@ -70,16 +74,9 @@ WATT_MINUTES: Final = "meters."
 MINUTES: Final = 60.0
 
 
-class ShellyInputOptions(BaseModel):
+class ShellyInputOptions(ShellyAddress):
     """Options of a device with `driver = "shelly"`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    host: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$",
-        description="the Shelly's address or name on the local network",
-    )
-    port: int = Field(80, ge=1, le=65535, description="its HTTP port")
     channel: int = Field(0, ge=0, le=9, description="which of its meters, probes or inputs, from 0")
     reads: tuple[Measure, ...] = Field(
         (Measure.POWER, Measure.ENERGY),
@@ -87,10 +84,6 @@ class ShellyInputOptions(BaseModel):
         max_length=len(Measure),
         description="the points, of power, energy, returned (energy), voltage, current, temperature, humidity, input",
     )
-    generation: Generation = Field(
-        Generation.AUTO, description="its interface: 1, 2 (also later devices) or auto (ask it)"
-    )
-    password: SecretStr = Field(SecretStr(""), description="its password, where one is set")
     answer_s: float = Field(1.0, ge=0.1, le=30, description="longest wait for an answer, seconds")
 
 
@@ -99,14 +92,9 @@ class ShellyInput(Device):
 
     def __init__(self, options: ShellyInputOptions, clock: Clock) -> None:
         self._options = options
-        asked = ShellyOptions(
-            host=options.host, port=options.port, generation=options.generation, password=options.password,
-            answer_s=options.answer_s,
-        )  # fmt: skip
-        #: Only asked, never opened: nothing of it is switched or set.
-        self._shelly = Shelly(asked, Terms(name=options.host), clock)
+        self._shelly = ShellyHttp(options, clock)
         self._generation = ""
-        self._points = {measure.value: POINTS[measure] for measure in options.reads}
+        self._points = points_of(options)
         self.bus = f"shelly-{options.host}"
 
     @property
@@ -133,12 +121,31 @@ class ShellyInput(Device):
         return Sample(point=measure.value, value=None, quality=Quality.BAD, reason="no-value")
 
 
+def measures_in(status: Mapping[str, Any], generation: Generation, channel: int) -> list[Measure]:
+    """What there is to read of a channel; what the device has only once belongs to channel 0."""
+    places = FIRST if generation is Generation.ONE else SECOND
+    return [
+        measure
+        for measure in Measure
+        if any(
+            number_in(status, place.replace("N", str(channel))) is not None
+            for place in places[measure]
+            if "N" in place or channel == 0
+        )
+    ]
+
+
 def make(options: Any, clock: Clock) -> Device:
     return ShellyInput(options, clock)
 
 
-def points_of(options: ShellyInputOptions) -> Sequence[str]:
-    return [measure.value for measure in options.reads]
+def points_of(options: ShellyInputOptions) -> Mapping[str, Point]:
+    return {measure.value: POINTS[measure] for measure in options.reads}
+
+
+def claims(options: ShellyInputOptions) -> list[Claim]:
+    what = f"meter {options.channel} of the Shelly {options.host}:{options.port}"
+    return [Claim(what=what, by="readers")]  # several tables may read it
 
 
 DRIVER: Final = Driver(
@@ -147,4 +154,5 @@ DRIVER: Final = Driver(
     options=ShellyInputOptions,
     make=make,
     points=points_of,
+    claims=claims,
 )

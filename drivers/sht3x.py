@@ -1,7 +1,9 @@
 """SHT30, SHT31 and SHT35 on I2C: temperature and relative humidity.
 
-Source: Sensirion's datasheet SHT3x-DIS.  Single shot without clock stretching: the chip does not acknowledge a
-read before it is done.  A read lasts 16 ms at most; one that fails is tried once more after a soft reset: 35 ms.
+Source: Sensirion's datasheet SHT3x-DIS; commands, times and the check byte as in the kernel's sht3x.
+
+Single shot without clock stretching: the chip does not acknowledge a read before it is done.  A read lasts 16 ms
+at most; one that fails is tried once more after a soft reset: 35 ms.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ from drivers import boards, i2c
 from drivers.base import DeviceMisconfigured, DeviceUnavailable
 from drivers.discovery.found import DEVICES, OUTPUTS, ROOT, Found, Look, Search
 from drivers.ezo import CIRCUITS, EzoKind
-from drivers.ina import Ina219, Ina226, Ina228
+from drivers.ina219 import Ina219
+from drivers.ina226 import Ina226
+from drivers.ina228 import Ina228
 from drivers.sht3x import READ_STATUS, word
 
 ADDRESSES: Final = tuple(address for address in range(0x08, 0x78) if address != 0x0C)

@@ -10,6 +10,8 @@ from typing import Final
 ROOT: Final = Path("/")
 DEVICES: Final = "devices"
 OUTPUTS: Final = "outputs"
+#: A table that switches stays asleep until a person has looked at it.
+ASLEEP: Final = "set kind and safe before you take the # away: the daemon switches it to safe at once"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,7 @@ class Found:
     evidence  what the guess rests on
     table     "devices" or "outputs": the config's table that it can have; "" where there is no driver for it
     options   that table's driver, and the options that are known
+    name      what to call it in the config, where it has a name of its own
     note      what a person has to look at before the table is right
     keys      names by which a config may already have it
     """
@@ -32,6 +35,7 @@ class Found:
     evidence: str = ""
     table: str = ""
     options: Mapping[str, object] = field(default_factory=dict)
+    name: str = ""
     note: str = ""
     keys: tuple[str, ...] = ()
 

@@ -1,227 +1,124 @@
-"""Devices on the local network: asked for by mDNS, and Shellys then by their own /shelly.
+"""Devices on the local network: what mDNS tells, Shellys by their own words, and Kasas by their own broadcast.
 
-Source: RFC 6762 (one-shot queries, section 5.1; their answers come back to the port that asked) and RFC 1035.
-Nobody's settings are touched: one question goes to 224.0.0.251, and one GET to each Shelly that answers.
+Nobody's settings are touched: one mDNS question, two GETs to each Shelly that answers (who it is, and how it
+stands), and python-kasa's discovery where the extra is installed.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import socket
-import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 
-from drivers.base import Clock, DriverError, Terms
-from drivers.discovery.found import OUTPUTS, Found, Look, Search
-from drivers.shelly import Shelly, ShellyOptions
+from drivers.base import Clock, DriverError
+from drivers.discovery import kasas, mdns
+from drivers.discovery.found import ASLEEP, DEVICES, OUTPUTS, Found, Look, Search
+from drivers.discovery.mdns import Service
+from drivers.shelly_http import Generation, ShellyAddress, ShellyHttp
+from drivers.shelly_input import measures_in
 
-GROUP: Final = ("224.0.0.251", 5353)
-SHELLY: Final = "_shelly._tcp.local"
-HTTP: Final = "_http._tcp.local"
-ESPHOME: Final = "_esphomelib._tcp.local"
-SERVICES: Final = (SHELLY, HTTP, ESPHOME)
-LISTEN_S: Final = 3.0
+LISTEN_S: Final = mdns.LISTEN_S
 ANSWER_S: Final = 2.0
-PACKET_BYTES_MAX: Final = 9000
-PACKETS_MAX: Final = 500
-RECORDS_MAX: Final = 200
-SERVICES_MAX: Final = 200
-NAME_BYTES_MAX: Final = 255
-JUMPS_MAX: Final = 32
-A, PTR, SRV = 1, 12, 33
-UNICAST: Final = 0x8001  # class IN; "answer me alone"
-RESPONSE: Final = 0x8000
-HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
+CHANNELS_MAX: Final = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """One that answered.  name: its instance; kind: one of SERVICES; address: IPv4; host: its name, "" if unsaid."""
-
-    name: str
-    kind: str
-    address: str
-    port: int
-    host: str = ""
+def search(clock: Clock) -> Search:
+    """Who answers within LISTEN_S, all ways at once."""
+    result = Search()
+    with ThreadPoolExecutor(max_workers=2) as both:
+        asked = both.submit(search_mdns, clock), both.submit(kasas.search, LISTEN_S)
+        result.add(one.result() for one in asked)
+    return result
 
 
-def search(clock: Clock, *, group: tuple[str, int] = GROUP, listen_s: float = LISTEN_S) -> Search:
-    """Who answers within `listen_s`."""
+def search_mdns(
+    clock: Clock, *, group: tuple[str, int] = mdns.GROUP, listen_s: float = mdns.LISTEN_S
+) -> Search:
     where = f"mDNS {group[0]}"
     try:
-        services = listen(clock, group=group, listen_s=listen_s)
+        services = mdns.listen(clock, group=group, listen_s=listen_s)
     except OSError as error:
         todo = "connect it to the network (`ip address` shows it)"
         return Search(looks=[Look(where=where, said=f"cannot be asked ({error.strerror})", todo=todo)])
-    found = [_found(service, clock) for service in _one_each(services)]
+    devices = mdns.one_each(services)
+    found = [one for service in devices for one in _found(service, clock)]
     todo = (
         ""
         if found
         else "look whether this machine and the devices are in one network, without guest isolation"
     )
-    return Search(looks=[Look(where=where, said=f"{len(found)} answered", todo=todo)], found=found)
+    return Search(looks=[Look(where=where, said=f"{len(devices)} answered", todo=todo)], found=found)
 
 
-def listen(clock: Clock, *, group: tuple[str, int] = GROUP, listen_s: float = LISTEN_S) -> list[Service]:
-    """Every service that is offered.  Raises OSError where there is no network."""
-    services: dict[Service, None] = {}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asker:
-        asker.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
-        asker.bind(("", 0))
-        _ask(asker, group)
-        ends_s = clock.monotonic_s() + listen_s
-        for _ in range(PACKETS_MAX):
-            left_s = ends_s - clock.monotonic_s()
-            if left_s <= 0:
-                break
-            asker.settimeout(left_s)
-            try:
-                packet, sender = asker.recvfrom(PACKET_BYTES_MAX)
-            except TimeoutError:
-                break
-            services |= dict.fromkeys(services_in(packet, sender[0]))
-    return list(services)[:SERVICES_MAX]
-
-
-def _ask(asker: socket.socket, group: tuple[str, int]) -> None:
-    """The question, on each interface.  Raises OSError where none takes it."""
-    if not ipaddress.ip_address(group[0]).is_multicast:
-        asker.sendto(question(), group)
-        return
-    failure: OSError | None = OSError(0, "no interface")
-    for index, name in socket.if_nameindex():
-        if name == "lo":
-            continue
-        try:
-            asker.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("@iii", 0, 0, index))
-            asker.sendto(question(), group)
-            failure = None
-        except OSError as error:
-            failure = failure and error
-    if failure is not None:
-        raise failure
-
-
-def question() -> bytes:
-    """One packet that asks for all SERVICES."""
-    asked = b"".join(_encoded(name) + struct.pack(">HH", PTR, UNICAST) for name in SERVICES)
-    return struct.pack(">6H", 0, 0, len(SERVICES), 0, 0, 0) + asked
-
-
-def _encoded(name: str) -> bytes:
-    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
-
-
-def services_in(packet: bytes, sender: str) -> list[Service]:
-    """What one answer offers; nothing for a packet that is broken or something else."""
-    try:
-        records = list(_records(packet))
-    except (IndexError, ValueError, struct.error):
-        return []
-    places = {name: value for name, kind, value in records if kind == SRV and isinstance(value, tuple)}
-    addresses = {name: value for name, kind, value in records if kind == A and isinstance(value, str)}
-    services = []
-    for kind, record, instance in records:
-        if record != PTR or kind.lower() not in SERVICES or not isinstance(instance, str):
-            continue
-        host, port = places.get(instance, ("", 80))
-        address = addresses.get(host, sender)
-        # An answer must not make us call just anybody: only addresses of local networks count.
-        address = address if ipaddress.ip_address(address).is_private else sender
-        name = instance.removesuffix(f".{kind}")
-        service = Service(name=name, kind=kind.lower(), address=address, port=port or 80,
-                          host=host if HOST.fullmatch(host) else "")  # fmt: skip
-        services.append(service)
-    return services
-
-
-def _records(packet: bytes) -> Iterator[tuple[str, int, str | tuple[str, int]]]:
-    """Name, type and content of each A, PTR and SRV record.  Raises IndexError, ValueError, struct.error."""
-    _, flags, questions, *counts = struct.unpack_from(">6H", packet)
-    if not flags & RESPONSE:
-        return
-    at = 12
-    for _ in range(min(questions, RECORDS_MAX)):
-        _, at = _name(packet, at)
-        at += 4
-    for _ in range(min(sum(counts), RECORDS_MAX)):
-        name, at = _name(packet, at)
-        kind, _, _, length = struct.unpack_from(">HHIH", packet, at)
-        at += 10
-        if kind == PTR:
-            yield name, PTR, _name(packet, at)[0]
-        elif kind == SRV:
-            yield name, SRV, (_name(packet, at + 6)[0], struct.unpack_from(">H", packet, at + 4)[0])
-        elif kind == A and length == 4:
-            yield name, A, str(ipaddress.IPv4Address(packet[at : at + 4]))
-        at += length
-
-
-def _name(packet: bytes, at: int) -> tuple[str, int]:
-    """A name, and where what follows it begins."""
-    labels: list[str] = []
-    after = -1
-    jumps = size = 0
-    while length := packet[at]:
-        if length >= 0xC0:
-            after = at + 2 if after < 0 else after
-            at = (length & 0x3F) << 8 | packet[at + 1]
-            jumps += 1
-        else:
-            labels.append(packet[at + 1 : at + 1 + length].decode("utf-8", "replace"))
-            at += 1 + length
-            size += 1 + length
-        if jumps > JUMPS_MAX or size > NAME_BYTES_MAX:
-            raise ValueError("a name without an end")
-    return ".".join(labels), (at + 1 if after < 0 else after)
-
-
-def _one_each(services: list[Service]) -> list[Service]:
-    """A device that offers several services is one; its most telling service counts."""
-    best: dict[tuple[str, int], Service] = {}
-    for service in sorted(services, key=lambda one: (SERVICES.index(one.kind), one.name)):
-        best.setdefault((service.address, service.port), service)
-    return sorted(best.values(), key=lambda one: ipaddress.ip_address(one.address))
-
-
-def _found(service: Service, clock: Clock) -> Found:
+def _found(service: Service, clock: Clock) -> list[Found]:
     where = f"{service.address}:{service.port}"
     evidence = f"{service.name!r} offers {service.kind.removesuffix('.local')}"
-    if service.kind == SHELLY or service.name.lower().startswith("shelly"):
+    if service.kind == mdns.SHELLY or service.name.lower().startswith("shelly"):
         return _shelly(service, where, evidence, clock)
-    if service.kind == ESPHOME:
-        return Found(where=where, what="an ESPHome device", evidence=evidence)
-    return Found(where=where, what="something with a web page", evidence=evidence)
+    what = "an ESPHome device" if service.kind == mdns.ESPHOME else "something with a web page"
+    return [Found(where=where, what=what, evidence=evidence)]
 
 
-def _shelly(service: Service, where: str, evidence: str, clock: Clock) -> Found:
-    names = {service.address, service.host, service.host.removesuffix(".local")} - {""}
-    keys = tuple(sorted(f"{name}:{service.port}" for name in names))
+def _shelly(service: Service, where: str, evidence: str, clock: Clock) -> list[Found]:
+    """Its switches as outputs, and what it measures as devices; asleep and by guess where it is locked."""
+    address = ShellyAddress(host=service.address, port=service.port, channel=0, answer_s=ANSWER_S)
+    http = ShellyHttp(address, clock)
     try:
-        options = ShellyOptions(host=service.address, port=service.port, answer_s=ANSWER_S)
-        about = Shelly(options, Terms(name=service.name), clock).about()
+        about = http.about()
     except DriverError as error:
-        return Found(where=where, what="a Shelly", evidence=f"{evidence}; {error}", keys=keys)
-    port: Mapping[str, object] = {} if service.port == 80 else {"port": service.port}
-    locked = about.get("auth_en") or about.get("auth")
-    return Found(
-        where=where,
-        what=f"Shelly {about.get('app') or about.get('model') or about.get('type')}",
-        sure=True,
-        evidence=f"{evidence}; generation {about.get('gen', 1)}",
-        table=OUTPUTS,
-        options={
-            "driver": "shelly",
-            "kind": "other",
-            "safe": 0.0,
-            "host": service.address,
-            **port,
-            "hold_s": 60.0,
-        },
-        note="set kind and safe before you take the # away: the daemon switches it to safe at once"
-        + ("; it wants its password too" if locked else ""),
-        keys=keys,
-    )
+        return [Found(where=where, what="a Shelly", evidence=f"{evidence}; {error}")]
+    first = about.get("gen", 1) == 1
+    try:
+        status = http.ask("/status" if first else "/rpc/Shelly.GetStatus")
+    except DriverError:
+        status = {}
+    locked = bool(about.get("auth_en") or about.get("auth"))
+    there: dict[str, Any] = {
+        "where": where, "sure": True, "name": service.name,
+        "evidence": f"{evidence}; generation {about.get('gen', 1)}",
+    }  # fmt: skip
+    what = f"Shelly {about.get('app') or about.get('model') or about.get('type')}"
+    tables = [
+        *_switches(service, what, there, status, locked=locked),
+        *_meters(service, what, there, status, Generation.ONE if first else Generation.TWO),
+    ]
+    return tables or [Found(**there, what=f"{what}, with nothing that is switched or read")]
+
+
+def _switches(
+    service: Service, what: str, there: Mapping[str, Any], status: Mapping[str, Any], *, locked: bool
+) -> Iterator[Found]:
+    relays = status.get("relays")
+    count = len(relays) if isinstance(relays, list) else 0
+    channels = [n for n in range(CHANNELS_MAX) if n < count or f"switch:{n}" in status]
+    for channel in channels or ([0] if locked else []):
+        yield Found(
+            **there, what=f"{what}, switch {channel}", table=OUTPUTS,
+            options={"driver": "shelly", "kind": "other", "safe": 0.0, **_address(service, channel), "hold_s": 60.0},
+            note=ASLEEP + ("; it wants its password too" if locked else ""),
+            keys=_keys(service, f"switch {channel}"),
+        )  # fmt: skip
+
+
+def _meters(
+    service: Service, what: str, there: Mapping[str, Any], status: Mapping[str, Any], generation: Generation
+) -> Iterator[Found]:
+    for channel in range(CHANNELS_MAX):
+        reads = [str(measure) for measure in measures_in(status, generation, channel)]
+        if reads:
+            yield Found(
+                **there, what=f"{what}, channel {channel}", table=DEVICES,
+                options={"driver": "shelly", **_address(service, channel), "reads": reads},
+                keys=_keys(service, f"meter {channel}"),
+            )  # fmt: skip
+
+
+def _address(service: Service, channel: int) -> dict[str, object]:
+    """Only what is not the default."""
+    port = {} if service.port == 80 else {"port": service.port}
+    return {"host": service.address, **port, **({"channel": channel} if channel else {})}
+
+
+def _keys(service: Service, part: str) -> tuple[str, ...]:
+    names = {service.address, service.host, service.host.removesuffix(".local")} - {""}
+    return tuple(sorted(f"{part} of the Shelly {name}:{service.port}" for name in names))

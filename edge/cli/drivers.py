@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from drivers.catalog import Driver, OutputDriver, catalog, output_catalog, problems
+from drivers.catalog import ENTRY_POINT_GROUP, Driver, OutputDriver, catalog, output_catalog, problems
 from edge.cli.support import Refused, json_option, print_json
 from edge.cli.table import Column, colour, show
 from edge.options import nearest
@@ -38,14 +38,15 @@ Examples:
   tidewatt drivers
   tidewatt drivers ds18b20
   tidewatt drivers relay
-  tidewatt drivers --find >> config.toml
 """
 )
 @click.argument("name", required=False)
-@click.option("--find", is_flag=True, help="Look what is connected to this machine; prints config tables.")
 @json_option
-def drivers(name: str | None, find: bool, as_json: bool) -> None:
-    """What can be read and what can be driven; with NAME, every option of that driver."""
+def drivers(name: str | None, as_json: bool) -> None:
+    """What can be read and what can be driven; with NAME, every option of that driver.
+
+    `tidewatt scan` looks what is connected, and prints the config for it.
+    """
     devices, outputs = catalog(), output_catalog()
     for problem in problems():
         click.echo(f"{colour('warning', '!')} {problem}", err=True)
@@ -53,13 +54,14 @@ def drivers(name: str | None, find: bool, as_json: bool) -> None:
         if name not in devices and name not in outputs:
             known = sorted({*devices, *outputs})
             near = nearest(name, known)
-            guess = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
+            all_of_them = (
+                f"there are {', '.join(known)}; another package's needs an entry point in {ENTRY_POINT_GROUP}"
+            )
+            guess = f"did you mean {near}?" if near else all_of_them
             raise Refused(f"there is no driver {name!r}; {guess}", exit_code=2)
         devices = {key: driver for key, driver in devices.items() if key == name}
         outputs = {key: driver for key, driver in outputs.items() if key == name}
-    if find:
-        _print_found(devices)
-    elif as_json:
+    if as_json:
         print_json(
             {
                 "drivers": [_described(driver) for driver in devices.values()],
@@ -105,8 +107,8 @@ def _print_options(driver: Driver | OutputDriver, table: str) -> None:
     rows = [
         (
             name,
-            _type(option, schema),
-            "(must be given)" if name in needed else _toml(option.get("default")),
+            type_words(option, schema),
+            "(must be given)" if name in needed else toml_words(option.get("default")),
             str(option.get("description", "")),
         )
         for name, option in schema.get("properties", {}).items()
@@ -114,7 +116,7 @@ def _print_options(driver: Driver | OutputDriver, table: str) -> None:
     show(OPTION_COLUMNS, rows, empty="it has no options of its own")
 
 
-def _type(option: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+def type_words(option: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """A JSON Schema type as a person would say it."""
     if "$ref" in option:
         option = schema.get("$defs", {}).get(str(option["$ref"]).rpartition("/")[2], {})
@@ -123,24 +125,13 @@ def _type(option: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if "enum" in option:
         return " | ".join(str(value) for value in option["enum"])
     if "anyOf" in option:
-        return " or ".join(dict.fromkeys(text for part in option["anyOf"] if (text := _type(part, schema))))
+        return " or ".join(
+            dict.fromkeys(text for part in option["anyOf"] if (text := type_words(part, schema)))
+        )
     return names.get(str(option.get("type", "")), "")
 
 
-def _toml(value: Any) -> str:
+def toml_words(value: Any) -> str:
     if value is None:
         return ""
     return json.dumps(value, ensure_ascii=False)
-
-
-def _print_found(chosen: Mapping[str, Driver]) -> None:
-    count = 0
-    for driver in chosen.values():
-        for options in driver.find() if driver.find else ():
-            count += 1
-            click.echo(f'[[devices]]\nname = "{driver.name}-{count}"\ndriver = "{driver.name}"')
-            for key, value in options.items():
-                click.echo(f"{key} = {_toml(value)}")
-            click.echo()
-    if not count:
-        click.echo("nothing was found; is the bus enabled (raspi-config) and the sensor connected?", err=True)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from drivers import boards
-from drivers.catalog import BUILT_IN, Driver, catalog, output_catalog
+from drivers.catalog import Driver, catalog, output_catalog
 from drivers.discovery import chips, kernel, lan
 from drivers.discovery.found import DEVICES, OUTPUTS, Found, Look, Search
 from drivers.ds18b20 import probes_of
@@ -50,7 +50,9 @@ Examples:
   tidewatt scan --json | jq '.found[].what'
 """
 )
-@click.option("--lan", "with_lan", is_flag=True, help="Ask the local network too (mDNS), for 3 seconds.")
+@click.option(
+    "--lan", "with_lan", is_flag=True, help="Ask the local network too (mDNS, Kasa), for 3 seconds."
+)
 @click.option(
     "--i2c", "buses", type=click.IntRange(0, 255), multiple=True, metavar="N", help="Only this I2C bus."
 )
@@ -75,7 +77,7 @@ def scan(cli: Cli, with_lan: bool, buses: tuple[int, ...], root: Path, as_json: 
             chips.search(root, buses=buses, known=known, board=board),
             kernel.search_w1(root, board=board, known=known),
             kernel.search_chips(root),
-            _search_other_drivers(),
+            _search_by_drivers(),
         )
     )
     if with_lan:
@@ -110,8 +112,6 @@ def known_keys(config: Config) -> dict[str, str]:
         keys |= {_key(claim.what): device.name for claim in (driver.claims(device) if driver.claims else ())}
         if device.driver == "ds18b20":
             keys |= dict.fromkeys(probes_of(device).values(), device.name)
-        elif device.driver == "shelly":
-            keys[f"{device.host}:{device.port}"] = device.name
     for output in config.outputs:
         claims = output_drivers[output.driver].claims(output)
         keys |= {_key(claim.what): output.name for claim in claims}
@@ -119,16 +119,14 @@ def known_keys(config: Config) -> dict[str, str]:
 
 
 def _key(claimed: str) -> str:
-    """A chip for its channel, a Shelly's address for its switch; anything else is itself."""
-    return claimed.partition(" channel ")[0].rpartition(" the Shelly ")[2]
+    """A chip for its channel; anything else is itself."""
+    return claimed.partition(" channel ")[0]
 
 
-def _search_other_drivers() -> Search:
-    """What the drivers of other packages find by themselves."""
+def _search_by_drivers() -> Search:
+    """What drivers find by themselves, those of other packages too."""
     result = Search()
-    for driver in catalog().values():
-        if driver.find is not None and driver.name not in BUILT_IN:
-            result.add((_search_by(driver),))
+    result.add(_search_by(driver) for driver in catalog().values() if driver.find is not None)
     return result
 
 
@@ -161,12 +159,18 @@ def entries_of(found: list[Found], config: Config | None, known: Mapping[str, st
 
 
 def _served(found: Found, config: Config | None) -> str:
-    """The name of the device that reads this chip by way of the kernel."""
+    """The name of the device that reads this chip by way of the kernel, or is just what its driver found."""
     devices: tuple[Any, ...] = config.devices if config else ()
     for device in devices:
-        if device.driver not in ("iio", "hwmon") or device.driver != found.options.get("driver"):
+        if device.driver != found.options.get("driver"):
             continue
-        if device.chip == found.options["chip"] and device.at in found.where:
+        if device.driver in ("iio", "hwmon"):
+            same = device.chip == found.options["chip"] and device.at in found.where
+        else:
+            same = not found.keys and all(
+                getattr(device, key) == value for key, value in found.options.items()
+            )
+        if same:
             return str(device.name)
     return ""
 
@@ -175,7 +179,7 @@ def _table(found: Found, taken: set[str]) -> str:
     """Its table; one of an output is commented out, for it would be switched as soon as it is there."""
     options = dict(found.options)
     driver = options.pop("driver")
-    base = options.get("chip") or (options.get("kind") if driver == "ezo" else "") or driver
+    base = found.name or options.get("chip") or (options.get("kind") if driver == "ezo" else "") or driver
     name = _free_name(str(base), taken)
     lines = [f"[[{found.table}]]", f'name = "{name}"', f"driver = {toml(driver)}"]
     lines += [f"{key} = {_value(key, value)}" for key, value in options.items()]

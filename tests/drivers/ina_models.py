@@ -97,7 +97,10 @@ class Ina226Chip(InaChip):
 
 
 class Ina228Chip(InaChip):
-    """Counts energy and charge for as long as the bus's time passes."""
+    """Counts energy and charge for as long as the bus's time passes.
+
+    What the datasheet leaves open: whether RSTACC takes itself back, and whether reading CNVRF clears it.
+    """
 
     WIDTHS = {4: 3, 5: 3, 7: 3, 8: 3, 9: 5, 10: 5}  # noqa: RUF012  # a table of the class
 
@@ -105,6 +108,7 @@ class Ina228Chip(InaChip):
         super().__init__(**{"ohm": 0.015, **physics})
         self.period_s = 0.051
         self.energy = self.charge = 0.0
+        self.reset_stays = self.ready_stays = False
 
     def power_up(self) -> None:
         super().power_up()
@@ -112,13 +116,14 @@ class Ina228Chip(InaChip):
         self.energy = self.charge = 0.0
 
     def store(self, register: int, value: int) -> None:
+        kept = 0x7FFF if self.reset_stays else 0x3FFF
         if register == 0 and value & 0x4000:
             self.energy = self.charge = 0.0
             self.registers[0x0B] &= ~0xE00
         if register in (0, 1, 2):
-            self.registers[register] = value & {0: 0x3FFF, 1: 0xFFFF, 2: 0x7FFF}[register]
+            self.registers[register] = value & {0: kept, 1: 0xFFFF, 2: 0x7FFF}[register]
         if register == 1:
-            self.registers[0x0B] &= ~2
+            self.registers[0x0B] &= ~2 if not self.ready_stays else ~0
             self.began_s = self.now_s
 
     def load(self, register: int) -> int:
@@ -130,7 +135,7 @@ class Ina228Chip(InaChip):
             self.registers[0x0B] &= ~0x400
             return int(self.charge)
         value = super().load(register)
-        if register == 0x0B:
+        if register == 0x0B and not self.ready_stays:
             self.registers[0x0B] &= ~2
         return value
 

@@ -15,7 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from drivers import mqttlink
 from tests.services import Mosquitto, MosquittoOptions
 
-WAIT_S: Final = 20.0
+WAIT_S: Final = 60.0
 
 #: Tasmota 13 with an energy monitor and a DS18B20.
 TASMOTA_SENSOR: Final[dict[str, Any]] = {
@@ -105,9 +105,9 @@ class Station:
         self.answer(f"cmnd/{name}/STATUS", asked)
         self.keep(f"tele/{name}/LWT", "Online")
 
-    def say(self, topic: str, payload: str) -> None:
+    def say(self, topic: str, payload: str, *, retain: bool = False) -> None:
         """Publish from within an answer, where nothing may be waited for."""
-        self._client.publish(topic, payload, qos=1)
+        self._client.publish(topic, payload, qos=1, retain=retain)
 
     def _on_connect(self, client: Client, *_: object) -> None:
         if self._answers:
@@ -118,42 +118,62 @@ class Station:
 
 
 class FakeOutlet:
-    """A switch with a timer to off, behind the topics of one dialect."""
+    """A switch with a timer to off, or a dimmer, behind the topics of one dialect.
 
-    def __init__(self, here: Station, dialect: str) -> None:
+    Zigbee2MQTT tells a state that it set at once, but of a switch-on with `on_time` only what the device reports:
+    a change, or what it was asked.
+    """
+
+    def __init__(self, here: Station, dialect: str, *, dimmer: bool = False) -> None:
         self._here = here
-        self.on = False
+        self.level = 0.0
         self.timer_s: float | None = None
         self.pulse = 0
+        self.power_on_state = 3
         self.deaf = False
         self.seen = [0.0]
-        match dialect:
-            case "tasmota":
+        match dialect, dimmer:
+            case "tasmota", _:
                 here.answer("cmnd/plug/PulseTime1", self._set_pulse)
+                here.answer("cmnd/plug/PowerOnState", self._tell_power_up)
                 here.answer("cmnd/plug/POWER1", self._tasmota)
-            case "zigbee2mqtt":
+                here.answer("cmnd/plug/Dimmer", self._tasmota_dimmer)
+            case "zigbee2mqtt", _:
                 here.answer("zigbee2mqtt/plug/set", self._zigbee)
                 here.answer("zigbee2mqtt/plug/get", lambda _payload: self._zigbee_state())
-            case "esphome":
+            case "esphome", True:
+                here.answer("plug/light/relay/command", self._esphome_light)
+            case "esphome", False:
                 self._plain("plug/switch/relay/command", "plug/switch/relay/state")
             case _:
                 self._plain("plug/set", "plug/state")
 
+    @property
+    def on(self) -> bool:
+        return self.level > 0
+
     def turn(self, on: bool, timer_s: float | None = None) -> None:
         self.timer_s = timer_s if on else None
-        if on != self.on:
-            self.on = on
-            self.seen.append(float(on))
+        self.dim(float(on))
+
+    def dim(self, level: float) -> None:
+        if level != self.level:
+            self.level = level
+            self.seen.append(level)
 
     def pass_s(self, seconds: float) -> None:
         if self.timer_s is not None:
             self.timer_s -= seconds
             if self.timer_s <= 0:
-                self.turn(False)
+                self.turn(self.power_on_state == 5)
 
     def _set_pulse(self, payload: bytes) -> None:
         self.pulse = int(payload)
         self._here.say("stat/plug/RESULT", f'{{"PulseTime1":{{"Set":{self.pulse},"Remaining":0}}}}')
+
+    def _tell_power_up(self, payload: bytes) -> None:
+        assert not payload, "nobody may set it"
+        self._here.say("stat/plug/RESULT", f'{{"PowerOnState":{self.power_on_state}}}')
 
     def _tasmota(self, payload: bytes) -> None:
         if self.deaf:
@@ -162,15 +182,34 @@ class FakeOutlet:
             self.turn(payload == b"ON", self.pulse - 100 if self.pulse > 111 else None)
         self._here.say("stat/plug/RESULT", f'{{"POWER":"{self._word()}"}}')
 
+    def _tasmota_dimmer(self, payload: bytes) -> None:
+        if self.deaf:
+            return
+        if payload:
+            self.dim(int(payload) / 100)
+        self._here.say("stat/plug/RESULT", f'{{"POWER":"{self._word()}","Dimmer":{self.level * 100:.0f}}}')
+
     def _zigbee(self, payload: bytes) -> None:
         if self.deaf:
             return
-        asked = json.loads(payload)
+        asked, before = json.loads(payload), self.level
         self.turn(asked["state"] == "ON", asked.get("on_time"))
-        self._zigbee_state()
+        if self.on and "brightness" in asked:
+            self.dim(asked["brightness"] / 254)
+        if "on_time" not in asked or self.level != before:
+            self._zigbee_state()
 
     def _zigbee_state(self) -> None:
-        self._here.say("zigbee2mqtt/plug", f'{{"linkquality":120,"power":0,"state":"{self._word()}"}}')
+        told = {"brightness": round(self.level * 254), "linkquality": 120, "state": self._word()}
+        self._here.say("zigbee2mqtt/plug", json.dumps(told))
+
+    def _esphome_light(self, payload: bytes) -> None:
+        if self.deaf:
+            return
+        asked = json.loads(payload)
+        self.dim(asked.get("brightness", 255) / 255 if asked["state"] == "ON" else 0.0)
+        told = {"state": self._word(), "brightness": round(self.level * 255), "color_mode": "brightness"}
+        self._here.say("plug/light/relay/state", json.dumps(told), retain=True)
 
     def _plain(self, command: str, state: str) -> None:
         def take(payload: bytes) -> None:

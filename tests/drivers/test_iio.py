@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from drivers.base import DeviceMisconfigured, DeviceUnavailable, Quality
-from drivers.iio import Chip, HwmonOptions, IioOptions, bus_of, discover
+from drivers.iio import Chip, HwmonOptions, IioOptions, bus_of
 from tests.drivers.folders import TREES, plant
 
 
@@ -110,9 +110,6 @@ def test_a_channel_that_fails_or_talks_is_bad_and_the_others_go_on(tmp_path: Pat
     assert reasons["humidityrelative"] == (Quality.GOOD, "")
 
 
-def test_discovery_and_the_bus(tmp_path: Path) -> None:
+def test_the_bus_is_in_the_path(tmp_path: Path) -> None:
     plant(tmp_path / "iio:device0", TREES["bme280"])
-    (tmp_path / "trigger0").mkdir()
-    assert discover(tmp_path) == ["bme280"]
-    assert discover(tmp_path / "nothing") == []
     assert bus_of(tmp_path / "iio:device0") == "sysfs"

@@ -254,3 +254,19 @@ def test_a_sister_with_the_same_maker_is_called_by_its_name(bus: I2cBus) -> None
 def test_what_the_chip_cannot_measure_is_refused(name: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         make(name, **options)
+
+
+@pytest.mark.parametrize("reset_stays", [False, True])
+@pytest.mark.parametrize("ready_stays", [False, True])
+def test_an_ina228_is_set_anew_whatever_its_datasheet_leaves_open(
+    bus: I2cBus, reset_stays: bool, ready_stays: bool
+) -> None:
+    chip = bus.put(0x40, Ina228Chip(current_a=1.5))
+    chip.reset_stays, chip.ready_stays = reset_stays, ready_stays
+    opened("ina228", max_current_a=10.0).read()
+    bus.pass_s(1.0)
+    samples = opened("ina228", max_current_a=2.0).read()
+    assert value(samples, "current") == pytest.approx(1.5, abs=0.001)
+    assert value(samples, "energy") < 1e-4
+    bus.pass_s(3600.0)
+    assert value(opened("ina228", max_current_a=2.0).read(), "energy") == pytest.approx(0.018, rel=0.01)

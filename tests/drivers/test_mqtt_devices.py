@@ -13,7 +13,9 @@ from pydantic import ValidationError
 
 from drivers import mqttlink
 from drivers.base import DeviceUnavailable, DriverError, Kind, Quality, Sample
-from drivers.mqtt import MqttDevice, MqttOptions, availabilities, number_at, topic_of
+from drivers.jsonvalue import number_at
+from drivers.mqtt import MqttDevice
+from drivers.mqtt_options import MqttOptions, availabilities, topic_of
 from edge.clock import FakeClock
 from tests.drivers.mqtt_models import CLIMATE, TASMOTA_SENSOR, WAIT_S, Station, station
 from tests.integration.test_broker import Authority

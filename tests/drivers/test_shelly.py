@@ -10,7 +10,7 @@ import pytest
 from drivers.base import DeviceMisconfigured, DeviceTimeout, DeviceUnavailable, HoldBy, Terms
 from drivers.shelly import DRIVER, Shelly, ShellyOptions
 from edge.clock import FakeClock
-from tests.drivers.fakes import FakeShelly, shelly
+from tests.drivers.shelly_models import FakeShelly, shelly
 
 HOLD_S = 30.0
 

@@ -9,7 +9,7 @@ import pytest
 from drivers.base import DeviceMisconfigured, DeviceUnavailable, Kind, Quality
 from drivers.shelly_input import Measure, ShellyInput, ShellyInputOptions
 from edge.clock import FakeClock
-from tests.drivers.fakes import FakeShelly, shelly
+from tests.drivers.shelly_models import FakeShelly, shelly
 
 
 def device(fake: FakeShelly, **options: Any) -> ShellyInput:

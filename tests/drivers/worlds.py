@@ -14,8 +14,10 @@ from drivers import gpio, pca9685, plant, pwm, smbus
 from drivers.base import HoldBy, Output, Terms
 from drivers.catalog import OutputDriver, output_catalog
 from edge.clock import FakeClock
-from tests.drivers.fakes import FakeLines, FakePwmChip, Pca9685Bus, shelly
+from tests.drivers.fakes import FakeLines, FakePwmChip, Pca9685Bus
+from tests.drivers.kasa_models import kasa
 from tests.drivers.mqtt_models import FakeOutlet, station
+from tests.drivers.shelly_models import shelly
 
 
 @dataclass
@@ -26,6 +28,7 @@ class World:
     seen      the levels that the load has had since the world began, without repetitions
     unplug    take the hardware away; plug: give it back
     die       end the daemon's process, and let the output's hold run out
+    near      half a step of the hardware's own
     """
 
     driver: str
@@ -38,6 +41,7 @@ class World:
     die: Callable[[], None]
     clock: FakeClock = field(default_factory=FakeClock)
     start: float = 0.0
+    near: float = 1 / 4096
 
     @property
     def kind(self) -> OutputDriver:
@@ -192,6 +196,24 @@ def shelly_world(generation: int, *, safe: float = 0.0) -> Iterator[World]:
         )
 
 
+@contextmanager
+def kasa_world(*, safe: float = 0.0) -> Iterator[World]:
+    with kasa() as fake:
+        relay = fake.sockets[0]
+        relay.on = safe == 1.0
+        yield World(
+            driver="kasa",
+            options={"host": "127.0.0.1", "port": fake.port, "own_timer": True},
+            terms=Terms(name="it", safe=safe, hold_s=30),
+            load=lambda: float(relay.on),
+            seen=lambda: list(relay.seen),
+            unplug=fake.unplug,
+            plug=fake.plug,
+            die=lambda: fake.pass_s(30),
+            start=safe,
+        )
+
+
 #: Options of each outlet on MQTT.
 ON_MQTT: dict[str, dict[str, Any]] = {
     "tasmota": {"device": "plug", "own_timer": True},
@@ -202,18 +224,20 @@ ON_MQTT: dict[str, dict[str, Any]] = {
 
 
 @contextmanager
-def mqtt_world(folder: Path, dialect: str) -> Iterator[World]:
+def mqtt_world(folder: Path, dialect: str, *, dimmer: bool = False) -> Iterator[World]:
     with station(folder / "broker") as here:
-        fake = FakeOutlet(here, dialect)
+        fake = FakeOutlet(here, dialect, dimmer=dimmer)
+        own = {**ON_MQTT[dialect], "own_timer": False, "dimmer": True} if dimmer else ON_MQTT[dialect]
         yield World(
             driver="mqtt",
-            options={"host": "127.0.0.1", "port": here.port, "dialect": dialect, **ON_MQTT[dialect]},
-            terms=Terms(name="it", hold_s=30),
-            load=lambda: float(fake.on),
+            options={"host": "127.0.0.1", "port": here.port, "dialect": dialect, **own},
+            terms=Terms(name="it", hold_s=0 if dimmer else 30),
+            load=lambda: fake.level,
             seen=lambda: list(fake.seen),
             unplug=here.unplug,
             plug=here.plug,
             die=lambda: fake.pass_s(30),
+            near=1 / 200 if dimmer else 1 / 4096,
         )
 
 
@@ -234,10 +258,15 @@ WORLDS = (
     "shelly-1",
     "shelly-2",
     "shelly-2-safe",
+    "kasa",
+    "kasa-safe",
     "mqtt-tasmota",
     "mqtt-zigbee2mqtt",
     "mqtt-esphome",
     "mqtt-plain",
+    "mqtt-tasmota-dimmer",
+    "mqtt-zigbee2mqtt-dimmer",
+    "mqtt-esphome-dimmer",
     "sim",
     "sim-dimmer",
     "sim-nobody",
@@ -261,8 +290,12 @@ def world(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[
         case "shelly":
             with shelly_world(int(rest[0]), safe=float("safe" in rest)) as found:
                 yield found
+        case "kasa":
+            with kasa_world(safe=float("safe" in rest)) as found:
+                yield found
         case "mqtt":
-            with mqtt_world(folder, rest) as found:
+            dialect, _, dimmer = rest.partition("-")
+            with mqtt_world(folder, dialect, dimmer=bool(dimmer)) as found:
                 yield found
         case _:
             held_by = HoldBy.NOBODY if rest == "nobody" else HoldBy.RELEASE
