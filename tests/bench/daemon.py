@@ -33,7 +33,7 @@ def measure(rig: Rig, *, points: int, seconds: float) -> list[Figure]:
         with site.page_open():
             time.sleep(PAGE_OPEN_S)
             watched = usage(daemon.pid)
-    part = f"{points} points at 1 Hz, {seconds:g} s"
+    part = f"{points} points at 1 Hz"
     return [
         *_load(part, points, before, after, watched, length_s),
         Figure(part=part, what="processor of the sink", value=sink_s / length_s * 100, unit="% of a core"),

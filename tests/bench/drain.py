@@ -1,4 +1,4 @@
-"""A million readings from SQLite through mosquitto into Postgres, and the same rows bare.
+"""Readings from SQLite through mosquitto into Postgres, and the same rows bare.
 
 All of it in one run on one machine: bare COPY and bare INSERT have the same server with the same settings,
 the same rows, and a table of the same columns, index and partitions.
@@ -7,12 +7,10 @@ the same rows, and a table of the same columns, index and partitions.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from statistics import median
 from typing import Final
 
-import anyio
 import psycopg
 
 from tests.bench import backlog, bare
@@ -22,10 +20,10 @@ from tests.bench.rig import Rig, Site, until
 from tests.bench.sockets import Traffic, traffic
 
 COPIES: Final = 2
-ROUNDS: Final = 3
 DRAIN_S: Final = 600.0
 IDLE_S: Final = 6.0
 SETTLE_S: Final = 1.0
+MILLION: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,39 +47,19 @@ class Drain:
         return self.rows / self.took_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    """A drain, and a bare COPY of the same rows beside it."""
-
-    drain: Drain
-    copy_s: float
-
-    @property
-    def ratio(self) -> float:
-        return self.copy_s / self.drain.took_s
-
-
 def measure(rig: Rig, *, rows: int) -> Iterator[Figure]:
     """Fill, drain, and compare with the bare ways."""
-    filled = rig.site()
-    idle = _idle(filled)
-    anyio.run(backlog.fill, filled, rows)
-    laden = _idle(filled)
+    filled = rig.filled(rows)
+    idle, laden = _idle(rig.site()), _idle(rig.site(database=filled.database))
     part = f"drain of {rows:,} readings"
     yield Figure(
         part=part, what="memory for the backlog", value=laden.rss_mb - idle.rss_mb, unit="MB", target=5,
         note=f"resident, {idle.rss_mb:.1f} MB without, {laden.rss_mb:.1f} MB with it, broker there, no sink",
     )  # fmt: skip
-    rounds, insert = [], 0.0
-    for _ in range(ROUNDS):
-        site = rig.site(database=filled.database)
-        drained = drain(rig, site, rows)
-        data = bare.dump(site)
-        copy_s = min(bare.copy(rig, site, data) for _ in range(COPIES))
-        rounds.append(Round(drain=drained, copy_s=copy_s))
-        insert = insert or bare.insert(rig, site)
-    yield from _rates(part, rounds, insert)
-    yield from costs(part, [each.drain for each in rounds])
+    site = rig.site(database=filled.database)
+    drained = drain(rig, site, rows)
+    yield from _rates(rig, site, part, drained)
+    yield from costs(part, drained)
 
 
 def drain(rig: Rig, site: Site, rows: int) -> Drain:
@@ -109,33 +87,28 @@ def drain(rig: Rig, site: Site, rows: int) -> Drain:
     )
 
 
-def _rates(part: str, rounds: Sequence[Round], insert: float) -> Iterator[Figure]:
-    """The median of the rounds, and how far they lie apart."""
-    rate = median(each.drain.rate for each in rounds)
-    ratios = [each.ratio for each in rounds]
+def _rates(rig: Rig, site: Site, part: str, drained: Drain) -> Iterator[Figure]:
+    """Of the drain, and of a bare COPY and bare INSERTs of the same rows right after it."""
+    data = bare.dump(site)
+    copy = drained.rows / min(bare.copy(rig, site, data) for _ in range(COPIES))
+    insert = bare.insert(rig, site)
+    yield Figure(part=part, what="SQLite to Postgres", value=drained.rate, unit="rows/s", better="more")
     yield Figure(
-        part=part, what="SQLite to Postgres", value=rate, unit="rows/s", better="more",
-        note=f"the median of {len(rounds)}",
-    )  # fmt: skip
-    yield Figure(
-        part=part, what="bare COPY of the same rows", unit="rows/s", better="more",
-        value=median(each.drain.rows / each.copy_s for each in rounds),
-        note=f"the median of {len(rounds)}, each the best of {COPIES}",
+        part=part, what="bare COPY of the same rows", value=copy, unit="rows/s", better="more",
+        note=f"the best of {COPIES}",
     )  # fmt: skip
     yield Figure(
         part=part, what="bare INSERT of the same rows", value=insert, unit="rows/s", better="more",
         note=f"{bare.INSERT_ROWS} rows a statement and commit, the first {bare.INSERTED_ROWS_MAX:,} at most",
     )  # fmt: skip
     yield Figure(
-        part=part, what="drain : bare COPY", value=median(ratios), unit="", target=0.45, better="more",
-        note=f"the median of {len(ratios)} rounds, {min(ratios):.2f} to {max(ratios):.2f}",
-    )  # fmt: skip
-    yield Figure(part=part, what="drain : bare INSERT", value=rate / insert, unit="", better="more")
+        part=part, what="drain : bare COPY", value=drained.rate / copy, unit="", target=0.45, better="more"
+    )
+    yield Figure(part=part, what="drain : bare INSERT", value=drained.rate / insert, unit="", better="more")
 
 
-def costs(part: str, drains: Sequence[Drain]) -> Iterator[Figure]:
-    """Processor time and bytes on both sides, medians."""
-    million = 1_000_000
+def costs(part: str, drained: Drain) -> Iterator[Figure]:
+    """Processor time and bytes on both sides."""
     for name, note in (
         ("edge", "it polls nothing meanwhile"),
         ("sink", ""),
@@ -144,12 +117,11 @@ def costs(part: str, drains: Sequence[Drain]) -> Iterator[Figure]:
     ):
         yield Figure(
             part=part, what=f"processor of the {name}, a million readings", unit="s",
-            value=median(each.cpu_s[name] / each.rows * million for each in drains), note=note,
+            value=drained.cpu_s[name] / drained.rows * MILLION, note=note,
         )  # fmt: skip
-    batches = median(each.rows / each.batches for each in drains)
     yield Figure(
-        part=part, what="on the wire, a reading", target=3.5, unit="B",
-        value=median(each.payload / each.rows for each in drains), note=f"payload, {batches:,.0f} readings a batch",
+        part=part, what="on the wire, a reading", target=3.5, unit="B", value=drained.payload / drained.rows,
+        note=f"payload, {drained.rows / drained.batches:,.0f} readings a batch",
     )  # fmt: skip
     for what, name, way in (
         ("out of the edge, a reading", "edge", "sent"),
@@ -158,7 +130,7 @@ def costs(part: str, drains: Sequence[Drain]) -> Iterator[Figure]:
         ("out of the sink to the broker, a reading", "sink", "sent"),
         ("out of the sink to Postgres, a reading", "postgres", "sent"),
     ):
-        value = median(getattr(each.traffic[name], way) / each.rows for each in drains)
+        value = getattr(drained.traffic[name], way) / drained.rows
         yield Figure(part=part, what=what, value=value, unit="B", note="all that its connections carried")
 
 

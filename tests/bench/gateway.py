@@ -1,151 +1,149 @@
-"""The same readings sent as JSON objects, as a ThingsBoard gateway sends them, beside tidewatt's own batches.
+"""A ThingsBoard gateway at the same load as tidewatt: live, and when its platform comes back after an outage.
 
-What the gateway sends (tb_gateway_service.py and its MQTT client): QoS 1 to `v1/gateway/telemetry`, payload
-`{"DEVICE":[{"ts":MS,"values":{"KEY":VALUE}}, …]}`, as many objects as fit into `maxPayloadSizeBytes`; readings that
-come one by one go one by one.  Here it is
-
-  single  a PUBLISH for each reading: an array of one object
-  packed  arrays of up to 8196 bytes, an object for each reading
-
-from the same SQLite file that the daemon reads, without the pauses, the checks and the second storage of the gateway.
-Who takes it is not ThingsBoard but a bare subscriber, which fills the same table by the fastest way there is here, and
-answers nobody: nothing here notices a message that is lost.
+What it is given, and how it is configured, is in tbgateway.py.  Its platform is a broker and somebody who listens: what
+it sends is counted as it is heard, and nobody puts it into a database, while tidewatt's drain ends in Postgres.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-import anyio
-import psycopg
-
 from edge.demo.broker import Mosquitto, MosquittoOptions
-from edge.demo.process import Child
-from tests.bench import backlog, bare, drain
+from tests.bench import tbgateway
 from tests.bench.figures import Figure
-from tests.bench.processes import cpu_s
-from tests.bench.rig import Rig, Site, until
+from tests.bench.processes import usage
+from tests.bench.site import until
+from tests.bench.tbgateway import Gateway, Platform
 
-PAYLOAD_BYTES_MAX: Final = 8196
-ROWS: Final = {"single": 40_000, "packed": 500_000}
-BYTES_MAX: Final = {"single": 0, "packed": PAYLOAD_BYTES_MAX}
+LIVE: Final = (100, 500)
+DRAIN_POINTS: Final = 100
+WARM_UP_S: Final = 6.0
+ARRIVE_S: Final = 1.0
+DRAIN_S: Final = 300.0
 UNBOUNDED: Final = MosquittoOptions(lines=("max_queued_messages 0",))
-"""As it comes, mosquitto drops what the taker is more than 1000 messages behind with, and says nothing."""
-WAIT_S: Final = 300.0
-MILLION: Final = 1_000_000
+"""As it comes, mosquitto drops what a listener is more than 1000 messages behind with, and says nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sending:
-    """One way of sending, measured.
-
-    sender_s, taker_s, broker_s  processor time
-    payload, carried             bytes of payloads, and of all that the sender's connection sent
-    """
-
-    rows: int
-    messages: int
-    took_s: float
-    sender_s: float
-    taker_s: float
-    broker_s: float
-    payload: int
-    carried: int
-
-    def values(self) -> dict[str, tuple[float, str]]:
-        """What is compared, with its unit."""
-        return {
-            "rate to Postgres": (self.rows / self.took_s, "rows/s"),
-            "payload, a reading": (self.payload / self.rows, "B"),
-            "out of the sender, a reading": (self.carried / self.rows, "B"),
-            "processor of the sender, a million": (self.sender_s / self.rows * MILLION, "s"),
-            "processor of the taker, a million": (self.taker_s / self.rows * MILLION, "s"),
-            "processor of the broker, a million": (self.broker_s / self.rows * MILLION, "s"),
-        }
+def measure(*, rows: int, seconds: float, say: Callable[[str], None]) -> Iterator[Figure]:
+    """Each load live for so many seconds, and then so many readings that an outage left."""
+    for points in LIVE:
+        say(f"gateway with {points} points at 1 Hz")
+        with _Stand(points) as stand:
+            yield from _live(stand, points, seconds)
+    say(f"gateway after an outage of {rows:,} readings")
+    with _Stand(DRAIN_POINTS) as stand:
+        yield from _drain(stand, rows // DRAIN_POINTS)
 
 
-def measure(rig: Rig) -> Iterator[Figure]:
-    """tidewatt's batches, then both ways of the peer, of the same stream."""
-    rows = max(ROWS.values())
-    filled = rig.site()
-    anyio.run(backlog.fill, filled, rows)
-    part = f"the same {rows:,} readings as JSON objects, as a ThingsBoard gateway sends them"
-    site = rig.site(database=filled.database)
-    own = _own(rig, site, rows)
-    yield from _figures(part, "tidewatt", own, own)
-    for way in ROWS:
-        yield from _figures(part, way, _peer(rig, site, way, filled.database), own)
+class _Stand:
+    """A broker, a platform and a gateway, gone afterwards."""
+
+    def __init__(self, points: int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="tidewatt-bench-", dir="/var/tmp"))
+        self.broker = Mosquitto(self.folder / "broker", options=UNBOUNDED)
+        self.platform = Platform()
+        self._points = points
+
+    def __enter__(self) -> _Stand:
+        self.broker.start()
+        self.gateway = Gateway(self.folder / "gateway", broker_port=self.broker.port, points=self._points)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.broker.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _figures(part: str, way: str, sending: Sending, own: Sending) -> Iterator[Figure]:
-    compared = own.values()
-    for what, (value, unit) in sending.values().items():
-        mine = compared[what][0]
-        times = f"; {_times(value / mine)} tidewatt's" if mine and sending is not own else ""
-        yield Figure(
-            part=part, what=f"{way}: {what}", value=value, unit=unit,
-            better="more" if unit == "rows/s" else "less",
-            note=f"{sending.rows:,} readings in {sending.messages:,} messages{times}",
-        )  # fmt: skip
-
-
-def _times(factor: float) -> str:
-    return f"{factor:,.0f} times" if factor >= 10 else f"{factor:.2g} times"
-
-
-def _own(rig: Rig, site: Site, rows: int) -> Sending:
-    drained = drain.drain(rig, site, rows)
-    return Sending(
-        rows=drained.rows, messages=drained.batches, took_s=drained.took_s, sender_s=drained.cpu_s["edge"],
-        taker_s=drained.cpu_s["sink"], broker_s=drained.cpu_s["broker"], payload=drained.payload,
-        carried=drained.traffic["edge"].sent,
+def _live(stand: _Stand, points: int, seconds: float) -> Iterator[Figure]:
+    part = f"ThingsBoard gateway {tbgateway.VERSION}, {points} points at 1 Hz"
+    with stand.platform.listening(stand.broker.port) as platform, stand.gateway.running() as child:
+        until(lambda: platform.messages > 0 or not child.running, "the gateway sends")
+        time.sleep(WARM_UP_S)
+        seen, before, began_s = platform.messages, usage(child.pid), time.perf_counter()
+        time.sleep(seconds)
+        after, length_s = usage(child.pid), time.perf_counter() - began_s
+        heard = platform.since(seen)
+    readings = sum(values for _, payload in heard for _, values in tbgateway.moments(payload))
+    if readings < points * (seconds - 2):
+        raise RuntimeError(f"{readings:,} readings came in {length_s:.0f} s:\n{child.log_tail()}")
+    yield Figure(
+        part=part, what="memory (PSS)", value=after.pss_mb, unit="MB",
+        note=f"resident {after.rss_mb:.0f} MB; no page, no control",
+    )  # fmt: skip
+    yield Figure(
+        part=part, what="processor", value=(after.cpu_s - before.cpu_s) / length_s * 100, unit="% of a core"
+    )
+    yield Figure(
+        part=part, what="written to disk, a reading", unit="B",
+        value=(after.written - before.written) / (points * length_s),
+        note="SQLite with synchronous=NORMAL; its checkpoints, which are rare, mostly left out",
+    )  # fmt: skip
+    payload = sum(len(payload) for _, payload in heard)
+    yield Figure(
+        part=part, what="on the wire, a reading", value=payload / readings, unit="B",
+        note=f"payload, {readings / len(heard):,.0f} readings a message",
     )  # fmt: skip
 
 
-def _peer(rig: Rig, site: Site, way: str, database: Path) -> Sending:
-    """One taker, then one sender; the time is from the first message until Postgres has the last row."""
-    rows, dsn, ready = ROWS[way], bare.empty_like(rig, site), rig.folder / f"{way}.ready"
-    broker = Mosquitto(rig.folder / f"{way}-broker", options=UNBOUNDED)
-    broker.start()
-    try:
-        with _running(rig, way, "take", broker.port, dsn, rows, ready) as taker:
-            until(lambda: ready.exists() or not taker.running, "the taker listens")
-            with _running(rig, way, "send", broker.port, database, rows, BYTES_MAX[way]) as sender:
-                sent, taken = _result(sender), _result(taker)
-        broker_s = cpu_s(broker.pid)
-    finally:
-        broker.stop()
-    with psycopg.connect(dsn) as connection:
-        found = connection.execute("SELECT count(*) FROM reading").fetchone()
-    if found != (rows,):
-        raise RuntimeError(f"{way}: {found} of {rows:,} readings are in Postgres")
-    return Sending(
-        rows=rows, messages=round(sent["messages"]), took_s=taken["ended_s"] - sent["began_s"],
-        sender_s=sent["cpu_s"], taker_s=taken["cpu_s"], broker_s=broker_s, payload=round(sent["payload"]),
-        carried=round(sent["carried"]),
+def _drain(stand: _Stand, records: int) -> Iterator[Figure]:
+    """The broker goes, the gateway stores, the broker comes back: the rate from the first message to the last."""
+    part = f"ThingsBoard gateway {tbgateway.VERSION}, {records * DRAIN_POINTS:,} readings of an outage"
+    with stand.platform.listening(stand.broker.port) as platform, stand.gateway.running() as child:
+        until(lambda: platform.messages > 0 or not child.running, "the gateway sends")
+        stand.broker.stop()
+        idle = usage(child.pid)
+        stand.gateway.take_backlog(records)
+        until(lambda: stand.gateway.stored() >= records, "the gateway stores", within_s=DRAIN_S)
+        laden, seen = usage(child.pid), platform.messages
+        stand.broker.start()
+        arrived = Arrived(platform, seen)
+        until(lambda: arrived.count() >= records, "the gateway's drain", within_s=DRAIN_S)
+        time.sleep(ARRIVE_S)
+        after = usage(child.pid)
+    heard = platform.since(seen)
+    told = [at for _, payload in heard for at in tbgateway.moments(payload)]
+    took_s = arrived.last_s - heard[0][0]
+    readings = sum(values for _, values in told)
+    largest = max(len(payload) for _, payload in heard)
+    yield Figure(
+        part=part, what="drained to the broker", value=records * DRAIN_POINTS / took_s, unit="readings/s",
+        better="more", note=f"after the first pack was read; {len(heard):,} messages, {largest:,} B at most",
+    )  # fmt: skip
+    yield Figure(
+        part=part, what="processor, a million readings", unit="s",
+        value=(after.cpu_s - laden.cpu_s) / (records * DRAIN_POINTS) * 1e6,
+    )  # fmt: skip
+    yield Figure(
+        part=part, what="on the wire, a reading", unit="B",
+        value=sum(len(payload) for _, payload in heard) / readings, note="payload",
+    )  # fmt: skip
+    doubled = len(told) - len({ts_ms for ts_ms, _ in told})
+    yield Figure(
+        part=part, what="memory for the backlog", value=laden.rss_mb - idle.rss_mb, unit="MB",
+        note=f"resident; {doubled * DRAIN_POINTS:,} readings came twice",
     )  # fmt: skip
 
 
-@contextlib.contextmanager
-def _running(rig: Rig, way: str, role: str, *arguments: object) -> Iterator[Child]:
-    command = [sys.executable, "-m", "tests.bench.peer", role, *map(str, arguments)]
-    child = Child(f"{role} {way}", command, log=rig.folder / f"{role}-{way}.log")
-    child.start()
-    try:
-        yield child
-    finally:
-        child.stop()
+class Arrived:
+    """Different seconds of the backlog that came since; `last_s` is when the newest of them did."""
 
+    def __init__(self, platform: Platform, seen: int) -> None:
+        self.last_s = 0.0
+        self._platform = platform
+        self._looked = seen
+        self._moments: set[int] = set()
 
-def _result(child: Child) -> dict[str, float]:
-    """What it says with its last line.  Raises RuntimeError."""
-    if not child.wait(WAIT_S) or child.exit_code:
-        raise RuntimeError(f"{child.name} failed:\n{child.log_tail()}")
-    result: dict[str, float] = json.loads(child.log_tail(1))
-    return result
+    def count(self) -> int:
+        fresh = self._platform.since(self._looked)
+        self._looked += len(fresh)
+        for at_s, payload in fresh:
+            found = {ts_ms for ts_ms, _ in tbgateway.moments(payload)} - self._moments
+            if found:
+                self._moments |= found
+                self.last_s = at_s
+        return len(self._moments)

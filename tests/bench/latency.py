@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import anyio
 import psycopg
 
 from tests.badlink import BadLink
@@ -24,7 +23,6 @@ from tests.bench.figures import Figure, nearest_rank
 from tests.bench.rig import HELD, STATE, Heard, Rig, Site, until
 from tests.bench.site import waves
 
-ROUNDS: Final = 2
 SERIES: Final = 100
 DEVICES: Final = waves("fast", 10, interval_s=0.1) + waves("slow", SERIES - 10)
 COMMIT_S: Final = 0.1
@@ -56,35 +54,30 @@ class Seen:
 
 def measure(rig: Rig, *, rows: int, say: Callable[[str], None]) -> Iterator[Figure]:
     """After an outage, at this machine's full speed and then over a slow line."""
-    filled = rig.site(more=DEVICES, options=OPTIONS)
-    anyio.run(backlog.fill, filled, rows)
-    found = []
-    for number in range(ROUNDS):
-        say(f"latency while {rows:,} readings drain, {number + 1} of {ROUNDS}")
-        found.append(_at_full_speed(rig, filled, rows))
-    yield from _figures(f"latency, {rows:,} readings to drain at full speed", found)
+    filled = rig.filled(rows)
+    say(f"latency while {rows:,} readings drain")
+    part = f"latency at full speed, {rows:,} readings to drain"
+    yield from _figures(part, _at_full_speed(rig, filled, rows))
     say(f"latency over a line of {LINE_BYTES_S * 8 // 1000} kbit/s")
-    part = f"latency, {rows:,} readings to drain over a line of {LINE_BYTES_S * 8 // 1000} kbit/s"
-    yield from _figures(part, [_over_a_line(rig, filled, rows)])
+    part = f"latency over a line of {LINE_BYTES_S * 8 // 1000} kbit/s, {rows:,} readings to drain"
+    yield from _figures(part, _over_a_line(rig, filled, rows))
 
 
-def _figures(part: str, found: Sequence[Seen]) -> Iterator[Figure]:
-    rest = sorted(took for seen in found for took in seen.rest)
-    draining = sorted(took for seen in found for took in seen.draining)
+def _figures(part: str, seen: Seen) -> Iterator[Figure]:
+    rest, draining = sorted(seen.rest), sorted(seen.draining)
     for what, took, target in (("at rest", rest, None), ("while it drains", draining, CURRENT_S)):
         for name, share in (("p50", 0.5), ("p99", 0.99)):
             yield Figure(
                 part=part, what=f"from commit to Postgres {what}, {name}", value=nearest_rank(took, share) * 1000,
                 unit="ms", target=target and target * 1000, note=f"{len(took)} commits, the slowest {took[-1]:.2f} s",
             )  # fmt: skip
-    times = f"of {len(found)}, each drained in " + ", ".join(f"{seen.drain_s:.1f}" for seen in found) + " s"
     yield Figure(
-        part=part, what="the newest upstream after the link stands", value=max(seen.newest for seen in found),
-        unit="s", target=CURRENT_S, note=f"the slowest {times}",
+        part=part, what="the newest upstream after the link stands", value=seen.newest, unit="s", target=CURRENT_S,
+        note=f"all of it drained in {seen.drain_s:.1f} s",
     )  # fmt: skip
     yield Figure(
-        part=part, what="every retained value fresh after the link stands", value=max(seen.state for seen in found),
-        unit="s", target=CURRENT_S, note=f"{SERIES} series",
+        part=part, what="every retained value fresh after the link stands", value=seen.state, unit="s",
+        target=CURRENT_S, note=f"{SERIES} series",
     )  # fmt: skip
 
 

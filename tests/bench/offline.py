@@ -21,6 +21,7 @@ import structlog
 from edge.clock import FakeClock
 from edge.demo.process import free_port
 from edge.image import Image, Reading
+from edge.store import tiers
 from edge.store.blocks import BlockBuilder
 from edge.store.config import StoreConfig
 from edge.store.database import Store
@@ -68,7 +69,7 @@ class Offline:
         )  # fmt: skip
         self.budget = Budget(
             store, config, clock, settled=outbox.prunable, in_flight=self.publisher.in_flight,
-            give_up=outbox.give_up, shrink=self.retention.shrink, put_event=self.events.put, problems=self.problems,
+            give_up=outbox.give_up, shrink=tiers.shrink, put_event=self.events.put, problems=self.problems,
         )  # fmt: skip
         self.recorder.on_flush.append(lambda tx: outbox.save(tx, clock.monotonic_s()))
         self.recorder.before_flush.append(self.budget.enforce)

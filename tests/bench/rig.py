@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -18,6 +19,7 @@ from edge.demo.broker import Mosquitto
 from edge.demo.postgres import Postgres
 from migrations.runner import migrate_upstream
 from sync import messages, wire
+from tests.bench import backlog
 from tests.bench.site import Site, until, waves
 
 __all__ = ["BATCHES", "HELD", "STATE", "Heard", "Rig", "Site", "Wire", "until"]
@@ -62,6 +64,7 @@ class Rig:
         self.postgres = Postgres(folder / "postgres", settings={"max_wal_size": "4GB"})
         self.broker = Mosquitto(folder / "broker")
         self._names = 0
+        self._filled: dict[int, Site] = {}
 
     @staticmethod
     @contextlib.contextmanager
@@ -110,6 +113,14 @@ class Rig:
             self.folder / f"site{self._names}", name, dsn, broker_port=self.broker.port, devices=devices + more,
             options=options, database=database,
         )  # fmt: skip
+
+    def filled(self, rows: int) -> Site:
+        """A site whose database has so many readings to deliver; nobody runs it, to be copied by `site(database=…)`."""
+        if rows not in self._filled:
+            site = self.site()
+            anyio.run(backlog.fill, site, rows)
+            self._filled[rows] = site
+        return self._filled[rows]
 
     @contextlib.contextmanager
     def listening(self, *filters: str) -> Iterator[Wire]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import anyio
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -45,8 +44,7 @@ class Shared:
 
 def measure(rig: Rig, *, rows: int, say: Callable[[str], None]) -> Iterator[Figure]:
     """The same backlogs once for each number of sinks, a fresh Postgres each time."""
-    filled = rig.site()
-    anyio.run(backlog.fill, filled, rows // EDGES)
+    filled = rig.filled(rows // EDGES)
     part = f"{EDGES} sites with {rows // EDGES:,} readings each, sinks on one shared subscription"
     alone: Shared | None = None
     for number in SINKS:

@@ -107,7 +107,8 @@ def _tell(outcome: Outcome, folder: Path, arguments: argparse.Namespace) -> int:
     played = ", ".join(f"{name} {count}" for name, count in sorted(outcome.played.items()))
     print(f"campaign: {outcome.played.total()} of {arguments.faults} faults played: {played}")
     if arguments.json:
-        print(json.dumps({"seed": arguments.seed, "played": outcome.played, "findings": outcome.findings}))
+        told = {"seed": arguments.seed, "played": outcome.played, "findings": outcome.findings}
+        print(json.dumps(told | {"records": sum(outcome.judged.values())}))
     for finding in outcome.findings:
         print(f"FOUND {finding}")
     if outcome.findings or arguments.keep:
