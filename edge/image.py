@@ -8,8 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Final
 
-from drivers.base import Kind, Quality
+from drivers.base import STANDS_IN, Kind, Quality
+
+STUCK: Final = "stuck"
+UNCONFIRMED: Final = "unconfirmed"
+DOUBTED: Final = frozenset({STUCK, UNCONFIRMED})
+"""Reasons of a value that is the probe's own and is bad only because it is not trusted now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +44,26 @@ class Reading:
     calibration: str = ""
     kind: Kind = Kind.SAMPLE
 
+    @property
+    def stand_in(self) -> str:
+        """The series whose value stands in for this one's own; "" for its own."""
+        if self.quality is Quality.ESTIMATED and self.reason.startswith(STANDS_IN):
+            return self.reason.removeprefix(STANDS_IN)
+        return ""
+
 
 Snapshot = Mapping[str, Reading]
 
 
 class Image:
-    """Owned by the event loop; every method is synchronous and cheap."""
+    """Owned by the event loop; every method is synchronous and cheap.
+
+    stuck  values at which control found series to stand still although they should have moved: polling makes bad
+           what reads the same
+    """
 
     def __init__(self) -> None:
+        self.stuck: Mapping[str, tuple[float, ...]] = {}
         self._readings: dict[str, Reading] = {}
         self._watchers: list[Callable[[Reading], None]] = []
 

@@ -27,10 +27,10 @@ _STRINGS: Final = (
 
 def find_lines(text: str) -> dict[KeyPath, int]:
     """The line (from 1) of each key, table header and list element of a valid TOML text."""
-    return _Finder(text).find()
+    return Finder(text).find()
 
 
-class _Finder:
+class Finder:
     """A cursor over the text; each method reads one construct and leaves the cursor behind it."""
 
     def __init__(self, text: str) -> None:

@@ -10,6 +10,7 @@ from edge.local import LocalRefused, Peer, Verb
 from edge.meters.files import as_json
 from edge.mistakes import ConfigInvalid
 from edge.peers import asker
+from edge.poll.verbs import CalibrateVerbs
 from edge.uplink.resend import RESENDABLE, resend, until_settled
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ DRAIN_S = 20.0
 def verbs_of(ground: Ground) -> Mapping[str, Verb]:
     """Verb to what answers it."""
     verbs, outputs = _Verbs(ground), OutputVerbs(ground.control)
+    calibrate = CalibrateVerbs(
+        ground.poller, ground.image, ground.clock, ground.events.put,
+        file=lambda: (ground.config_state.path, ground.config_state.loaded_ms), goes_by=outputs.that_go_by,
+    )  # fmt: skip
     return {
         "outputs": outputs.outputs,
         "outputs.set": outputs.set,
@@ -29,6 +34,10 @@ def verbs_of(ground: Ground) -> Mapping[str, Verb]:
         "outputs.confirm": outputs.confirm,
         "outputs.safe": outputs.safe,
         "why": outputs.why,
+        "calibrate": calibrate.info,
+        "calibrate.begin": calibrate.begin,
+        "calibrate.look": calibrate.look,
+        "calibrate.end": calibrate.end,
         "status": verbs.status,
         "devices": verbs.devices,
         "flush": verbs.flush,

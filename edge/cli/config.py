@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 from pydantic import SecretBytes, SecretStr
 
+from drivers.catalog import problems
 from edge.cli.support import Cli, json_option, pass_cli, print_json
 from edge.cli.table import Column, show
 from edge.config import Config, UpstreamConfig, model_of
@@ -34,7 +35,7 @@ Examples:
   tidewatt config check --json config.toml | jq '.warnings[].text'
 """
 )
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
 @json_option
 @pass_cli
 def check(cli: Cli, file: Path | None, as_json: bool) -> int:
@@ -90,6 +91,8 @@ def _refuse(path: Path, invalid: ConfigInvalid, as_json: bool) -> int:
         return 1
     for mistake in invalid.mistakes:
         click.echo(str(mistake))
+    for problem in problems():  # a driver that is not there may be one that could not be imported
+        click.echo(f"! {problem}", err=True)
     count = len(invalid.mistakes)
     click.echo(f"{count} mistake{'s' if count > 1 else ''}", err=True)
     return 1
@@ -107,7 +110,7 @@ def _summary(loaded: Config | UpstreamConfig) -> str:
 
 
 @config.command(name="show")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
 @click.option("--changed", is_flag=True, help="Only what is not the default.")
 @json_option
 @pass_cli

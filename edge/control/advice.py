@@ -6,7 +6,7 @@ None of it is refused, so that no site stands still after an upgrade; each says 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from drivers.base import HoldBy
@@ -16,9 +16,10 @@ from drivers.pca9685 import Pca9685Options
 from drivers.relay import Hold, RelayOptions, line_level
 from edge.control.check_hardware import NEEDS_HOLD, pca9685_options, relay_options
 from edge.control.circuits import loads
-from edge.control.config import OutputCommon, ThermostatConfig, terms_of
-from edge.control.model import Kind
+from edge.control.config import LimitConfig, OutputCommon, ThermostatConfig, terms_of
 from edge.control.parts import DeviceTable, Mistakes, Parts, ReadDevice, parts_of
+from edge.control.rules import Kind
+from edge.control.sources import leans_on, probes_of
 from edge.tomllines import KeyPath
 
 BREATHES: Final = frozenset({Kind.RETURN, Kind.AIR})
@@ -93,8 +94,29 @@ def _thermal(parts: Parts, output: OutputCommon) -> Mistakes:
                 f'limit; set series = "{spare[0]}", the second probe'
             ),
         )
+    else:
+        for one in thermostats:
+            for text in _same_probe(parts, one, bounds, beyond):
+                yield ("envelope", "limits", output.envelope.limits.index(bounds[0]), "series"), text
     if not thermostats and len({limit.series for limit in bounds}) < 2:
         yield ("kind",), _one_probe(output.name, bounds[0].series)
+
+
+def _same_probe(
+    parts: Parts, one: ThermostatConfig, bounds: Sequence[LimitConfig], beyond: str
+) -> Iterator[str]:
+    """Probes that can lead the thermostat and blind every limit at once, though by other series."""
+    named = {limit.series for limit in bounds} | {one.input}
+    for probe in sorted(leans_on(parts, one.input)):
+        if named == {probe}:
+            return  # one probe and no more: told at the thermostat
+        if all(probe in leans_on(parts, limit.series) for limit in bounds):
+            others = (probes_of(parts, one.input) | {one.second}) - {probe, ""}
+            other = min(others, default="…")
+            yield (
+                f"{probe} is behind {one.input}, which regulates, and behind every limit too: while it reads wrong, "
+                f'nothing sees the water go {beyond} the limit; add one with series = "{other}", a probe of its own'
+            )
 
 
 def _bound_of(parts: Parts, output: OutputCommon, *, heats: bool) -> str:
@@ -111,7 +133,8 @@ def _of_thermostat(parts: Parts, one: ThermostatConfig) -> Mistakes:
         output = parts.output(name)
         if output is None or output.kind not in (Kind.HEATER, Kind.CHILLER):
             continue
-        probes = {one.input, one.second, *(limit.series for limit in output.envelope.limits)} - {""}
+        series = {one.input, one.second, *(limit.series for limit in output.envelope.limits)} - {""}
+        probes = frozenset[str]().union(*(probes_of(parts, each) for each in series))
         if len(probes) < 2:
             yield ("input",), _one_probe(name, one.input)
             return

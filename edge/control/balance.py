@@ -23,6 +23,8 @@ from edge.control.heat import (
     shaken,
 )
 from edge.control.model import Balance, Sight, Vote, Watch
+from edge.control.still import recalled as recalled_stills
+from edge.control.still import remembered as remembered_stills
 
 STILL: Final = 0.02
 """With less than this of the heaters and coolers only the room moves the water."""
@@ -143,6 +145,7 @@ def remembered(balance: Balance) -> dict[str, Any]:
     """What survives a restart, JSON-able: what was learnt while both probes agreed, and a vote that is firm."""
     vote = balance.vote
     kept: dict[str, Any] = {"vote": vote.chosen if vote is not None and vote.firm else ""}
+    kept["stuck"] = remembered_stills(balance.stills)
     heat = balance.anchors[0].heat if balance.anchors else balance.heat
     if heat is not None:
         kept["heat"] = {
@@ -163,7 +166,8 @@ def recalled(body: Any, at_s: float) -> Balance | None:
         vote = Vote(chosen=str(body["vote"]), firm=True) if body["vote"] else None
         if heat is not None and at_s - heat.at.at_s > OUTAGE_S:
             heat = shaken(heat)
-        return Balance(sums=Sums(at_s=at_s), heat=heat, vote=vote)
+        stills = recalled_stills(body.get("stuck", ()), at_s)
+        return Balance(sums=Sums(at_s=at_s), heat=heat, vote=vote, stills=stills)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 

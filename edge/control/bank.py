@@ -23,7 +23,7 @@ import structlog
 from drivers.base import ON_LEVEL, HoldBy, Output
 from edge.clock import Clock, iso_utc
 from edge.control.worker import Done, Order, Worker
-from edge.supervisor import Backoff, Problems
+from edge.supervisor import Backoff, Problems, PutEvent
 
 REFRESH_S: Final = 5.0
 REFRESH_NETWORK_S: Final = 30.0
@@ -125,7 +125,6 @@ class _Bus:
     cut: bool = False
 
 
-OnEvent = Callable[[str, str, str, Mapping[str, Any] | None], None]
 OnResult = Callable[[Result], None]
 
 
@@ -142,7 +141,7 @@ class Bank:
         clock: Clock,
         problems: Problems,
         *,
-        on_event: OnEvent = lambda _kind, _subject, _severity, _body: None,
+        on_event: PutEvent = lambda _kind, _subject, _severity, _body: None,
         on_result: OnResult = lambda _result: None,
         refresh_s: float = REFRESH_S,
     ) -> None:

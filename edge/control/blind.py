@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from edge.control.model import Blind, Envelope, Learnt
+from edge.control.model import Learnt
+from edge.control.rules import Blind, Envelope
 
 HOURS: Final = 24
 HOUR_S: Final = 3600.0

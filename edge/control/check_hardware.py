@@ -12,8 +12,8 @@ from drivers.pca9685 import Pca9685Options
 from drivers.relay import Hold, RelayOptions, line_level
 from edge.control.circuits import loads
 from edge.control.config import OutputCommon, terms_of
-from edge.control.model import Kind
 from edge.control.parts import DeviceTable, Mistakes, Parts, guess
+from edge.control.rules import Kind
 from edge.tomllines import KeyPath
 
 NEEDS_HOLD: Final = frozenset({Kind.HEATER, Kind.CHILLER, Kind.DOSER, Kind.TOPOFF})

@@ -9,9 +9,10 @@ from drivers.catalog import installed
 from edge.control import compile as compiling
 from edge.control.check_hardware import NEEDS_HOLD, article
 from edge.control.config import LimitConfig, OutputCommon, ScheduleConfig, ThermostatConfig
-from edge.control.model import Kind
 from edge.control.parts import LEVEL_SERIES, OWN_POINTS, Mistakes, Parts, guess
+from edge.control.rules import Kind
 from edge.control.schedule import check_schedule
+from edge.control.sources import fallback_of
 from edge.tomllines import KeyPath
 
 SCHEDULE_WORDS: Final = (
@@ -261,6 +262,15 @@ WRONG_KIND: Final = {"heat": Kind.CHILLER, "cool": Kind.HEATER}
 def _of_thermostat(parts: Parts, one: ThermostatConfig) -> Mistakes:
     for key in ("input", "second"):
         yield from _at((key,), series_mistake(parts, getattr(one, key)))
+    for own, other in ((one.input, one.second), (one.second, one.input)):
+        if one.second and fallback_of(parts, own) == other:
+            yield (
+                ("second",),
+                (
+                    f"points.{own.partition('.')[2]}.fallback of {own} is {other} already: both would be the same "
+                    "probe, and nothing could be compared; remove that fallback"
+                ),
+            )
     for key, wrong_kind in WRONG_KIND.items():
         for place, name in enumerate(getattr(one, key)):
             output = parts.output(name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from edge.control.model import Cause, Held, Layer, Schedule, Side, Thermostat, Unknown
+from edge.control.model import Cause, Held, Layer, Side
 from edge.control.plan import OutputPlan
 from edge.control.ramps import Claim
+from edge.control.rules import Schedule, Thermostat, Unknown
 from edge.control.tick import Tick
 
 

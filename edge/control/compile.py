@@ -18,7 +18,8 @@ from edge.control.config import (
     When,
 )
 from edge.control.localtime import zone_of
-from edge.control.model import (
+from edge.control.parts import DeviceTable
+from edge.control.rules import (
     Blind,
     Effect,
     Envelope,
@@ -29,7 +30,6 @@ from edge.control.model import (
     Schedule,
     Thermostat,
 )
-from edge.control.parts import DeviceTable
 
 INTERVALS_MAX: Final = 3
 """A reading counts for so many poll intervals of its device."""

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model,
 
 from drivers.base import Clock, Output, Terms
 from drivers.catalog import Catalog, OutputDriver, installed
-from edge.control.model import DAY_S, OVERRIDE_MAX_S, Curve, Kind, Unknown
+from edge.control.rules import DAY_S, OVERRIDE_MAX_S, Curve, Kind, Unknown
 
 OUTPUTS_MAX: Final = 500
 THERMOSTATS_MAX: Final = 200
@@ -277,11 +277,18 @@ class ThermostatConfig(Frozen):
     stuck: Finite = Field(
         1.0,
         ge=0,
-        description="a probe that stands still while the other moved by so much is stuck, in the input's unit; "
-        "0: never",
+        description="a probe that stands still while the other moved by so much is stuck, in the input's unit; and "
+        "one that does while what heats and cools must have moved its water; 0: never",
     )
     alarm: Finite = Field(
         1.5, ge=0, description="distance from the target that is an alarm, in the input's unit; 0: none"
+    )
+    litres: Finite = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="of the water: with power_w of all that heats and cools it, a frozen probe is told before its "
+        "heat balance is learnt (half a day); 0: only then",
     )
 
     @model_validator(mode="after")

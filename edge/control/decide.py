@@ -11,8 +11,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final
 
-from edge.control.model import ControlState, Kind, Now, Outcome, Request, Rules
+from edge.control.model import ControlState, Now, Outcome, Request
 from edge.control.overrides import take
+from edge.control.rules import Kind, Rules
 from edge.control.settle import fresh_output, settle
 from edge.control.tick import Tick
 from edge.image import Reading
@@ -35,17 +36,19 @@ def decide(
     """
     tick = Tick(state, snapshot, rules, now, faulted)
     taken = take(state, rules, requests, now, tick.powered_s)
-    tick.regulate()
+    tick.regulate(taken.confirmed)
     tick.read_schedules()
     for plan in tick.plan.outputs:
         name = plan.rule.name
         settle(tick, plan, taken.held.get(name), confirmed=name in taken.confirmed)
+    tick.tell_stand_ins()
     return Outcome(
         state=_after(tick),
         decisions={name: tick.decisions[name] for name in rules.outputs},
         findings=tuple(tick.findings.values()),
         refusals=tuple(taken.refusals),
         ended=tuple(taken.ended),
+        stuck=tick.inputs.stuck,
         moving=tick.moving,
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from edge.control.model import Effect, Kind, OutputRule, Watch
+from edge.control.model import Watch
+from edge.control.rules import Effect, Kind, OutputRule
 
 FULL_SHARE: Final = 0.95
 """An effect is expected from this share of the greatest level on."""

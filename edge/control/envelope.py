@@ -8,19 +8,9 @@ from __future__ import annotations
 
 from edge.control import blind as blindly
 from edge.control.inputs import ON
-from edge.control.model import (
-    Blind,
-    Cause,
-    Found,
-    Guard,
-    Interlock,
-    Layer,
-    Limit,
-    OutputRule,
-    OutputState,
-    Severity,
-)
+from edge.control.model import Cause, Found, Guard, Layer, OutputState, Severity
 from edge.control.plan import OutputPlan
+from edge.control.rules import Blind, Interlock, Limit, OutputRule
 from edge.control.thermostat import spare_lost
 from edge.control.tick import Tick
 

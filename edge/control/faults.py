@@ -80,9 +80,6 @@ class Trouble:
     def active(self, at_s: float) -> bool:
         return self.begin_s <= at_s < self.end_s
 
-    def strikes(self, subject: str, at_s: float) -> bool:
-        return subject in self.subjects and self.active(at_s)
-
 
 class Silence(enum.Enum):
     """What comes instead of a value: nothing at all, or a device that says it has none."""

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from drivers.base import Quality
-from edge.control.model import MAX_AGE_S, Found, Limit, OutputRule, Rules
-from edge.image import Reading
+from edge.control.model import Found
+from edge.control.rules import MAX_AGE_S, Limit, OutputRule, Rules
+from edge.image import DOUBTED, STUCK, Reading
 
 FUTURE_S: Final = 1.0
 """A reading may be that much younger than `now`; more is a broken clock, and no reading."""
@@ -25,14 +26,20 @@ ON: Final = 0.5
 
 
 class Inputs:
-    """One tick's view of the image; looked at once per series and age."""
+    """One tick's view of the image; looked at once per series and age.
 
-    __slots__ = ("_ages", "_monotonic_s", "_snapshot")
+    stuck      values at which series stand still that should have moved: what reads the same is no value
+    stand_ins  by series that were used: who stood in for them
+    """
+
+    __slots__ = ("_ages", "_monotonic_s", "_snapshot", "stand_ins", "stuck")
 
     def __init__(self, snapshot: Mapping[str, Reading], rules: Rules, monotonic_s: float) -> None:
         self._snapshot = snapshot
         self._ages = rules.max_age_s
         self._monotonic_s = monotonic_s
+        self.stuck: dict[str, tuple[float, ...]] = {}
+        self.stand_ins: dict[str, str] = {}
 
     def value(self, series: str, rule: OutputRule | None = None) -> float | None:
         """The value that control may go by, None for none."""
@@ -50,13 +57,32 @@ class Inputs:
 
     def within(self, series: str, max_age_s: float) -> float | None:
         reading = self._snapshot.get(series)
-        if reading is None or reading.value is None or reading.quality is Quality.BAD:
+        if reading is None or reading.quality is Quality.BAD:
             return None
-        age_s = self._monotonic_s - reading.monotonic_s
+        value = self._fresh(reading, max_age_s)
+        if self.stuck and value in self.stuck.get(series, ()):
+            return None
+        if reading.quality is Quality.ESTIMATED and value is not None and reading.stand_in:
+            self.stand_ins[series] = reading.stand_in
+        return value
+
+    def shown(self, series: str, rule: OutputRule | None = None) -> tuple[str, float] | None:
+        """Who shows what, to see whether it moves: trusted or not, but nothing that is bad for another reason.
+
+        Who: "" for the series' own value, else the series that stands in for it.
+        """
+        reading = self._snapshot.get(series)
+        if reading is None or (reading.quality is Quality.BAD and reading.reason not in DOUBTED):
+            return None
+        value = self._fresh(reading, self.max_age_s(series, rule))
+        return None if value is None else (reading.stand_in, value)
+
+    def _fresh(self, reading: Reading, max_age_s: float) -> float | None:
+        age_s, value = self._monotonic_s - reading.monotonic_s, reading.value
         # Written so that a NaN anywhere is no reading.
-        if not (-FUTURE_S <= age_s <= max_age_s and math.isfinite(reading.value)):
+        if value is None or not (-FUTURE_S <= age_s <= max_age_s and math.isfinite(value)):
             return None
-        return reading.value
+        return value
 
     def why_lost(self, series: str, rule: OutputRule | None = None) -> str:
         """A few words on why there is no value: for texts, not for deciding."""
@@ -65,5 +91,7 @@ class Inputs:
             return "never read"
         if reading.value is None or reading.quality is Quality.BAD or not math.isfinite(reading.value):
             return f"bad: {reading.reason}" if reading.reason else "bad"
+        if reading.value in self.stuck.get(series, ()):
+            return STUCK
         age_s = self._monotonic_s - reading.monotonic_s
         return "stale" if age_s > self.max_age_s(series, rule) else "from the future"

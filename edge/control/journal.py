@@ -8,12 +8,13 @@ those from before the start are added when the database is open.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from edge.clock import Clock, iso_utc
 from edge.control.model import Decision, Held, Layer
+from edge.supervisor import PutEvent
 
 KIND: Final = "output"
 CHANGES_KEPT: Final = 10
@@ -24,7 +25,6 @@ SAME: Final = 1e-6
 """Levels closer than this are the same."""
 
 State = Literal["pending", "success", "failed"]
-Put = Callable[[str, str, str, Mapping[str, Any] | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Journal:
     put  takes an event: (kind, subject, severity, body); must not block
     """
 
-    def __init__(self, clock: Clock, put: Put) -> None:
+    def __init__(self, clock: Clock, put: PutEvent) -> None:
         self._clock = clock
         self._put = put
         self._followed: dict[str, _Followed] = {}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from edge.control.model import DAY_S, Kind, OutputRule, Rules
+from edge.control.rules import DAY_S, Kind, OutputRule, Rules
 
 ON_BLIND_MAX_S: Final = 600.0
 """Whatever may do harm is off so soon after the last of its inputs fell silent."""

@@ -17,8 +17,9 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel
 
 from edge.control.safefile import write_whole
-from edge.mistakes import ConfigInvalid, read_toml
+from edge.mistakes import ConfigInvalid
 from edge.settings import CONFIG_BYTES_MAX, load
+from edge.tomlsyntax import read_toml
 
 FILE_NAME: Final = "last-good.toml"
 DEFAULT_DATABASE: Final = Path("/var/lib/tidewatt/tidewatt.db")

@@ -19,31 +19,19 @@ import structlog
 from drivers.base import Quality
 from edge.clock import Clock
 from edge.control import remember
-from edge.control.bank import Bank, Result, Spec, Standing
+from edge.control.bank import Bank, Result, Spec
 from edge.control.decide import decide, fresh, used_up
 from edge.control.inputs import AWAIT_READINGS, START_QUIET_S
 from edge.control.journal import Journal
 from edge.control.memory import Found as Memorised
 from edge.control.memory import Memory
-from edge.control.model import (
-    ControlState,
-    Decision,
-    Finding,
-    Found,
-    Held,
-    Now,
-    Outcome,
-    Override,
-    Release,
-    Request,
-    Rules,
-    Severity,
-)
+from edge.control.model import ControlState, Decision, Held, Now, Outcome, Override, Release, Request
+from edge.control.rules import Rules
 from edge.control.settle import fresh_output
+from edge.control.telling import NONE_QUIET, Teller
 from edge.image import Image, Reading
 from edge.metrics import REGISTRY
-from edge.supervisor import Problems
-from edge.supervisor import Severity as ProblemSeverity
+from edge.supervisor import Problems, PutEvent
 
 TICK_S: Final = 1.0
 RAMP_STEP_S: Final = 0.1
@@ -53,11 +41,7 @@ REQUESTS_MAX: Final = 1000
 ANSWER_S: Final = 5.0
 POOR_TICKS_MAX: Final = 5
 """After so many failed decisions in a row the state is given up as the cause."""
-POINT_SILENCE_S: Final = 300.0
 LATENESS_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0, 3.0)
-DEVICE: Final = "output"
-"""The series of outputs are output.NAME.level, .fault, .effect and .age."""
-EFFECTS: Final = frozenset({Found.NO_EFFECT, Found.STILL_EFFECT})
 
 LATENESS: Final = prometheus_client.Histogram(
     "tidewatt_control_lateness_seconds",
@@ -67,8 +51,6 @@ LATENESS: Final = prometheus_client.Histogram(
 )
 
 logger = structlog.get_logger("control")
-
-Put = Callable[[str, str, str, Mapping[str, Any] | None], None]
 
 
 class ControlHangs(Exception):
@@ -80,12 +62,6 @@ class _Asked:
     request: Request
     taken: anyio.Event = field(default_factory=anyio.Event)
     refusal: str = ""
-
-
-@dataclass(slots=True)
-class _Point:
-    value: float | None
-    recorded_s: float
 
 
 class ControlLoop:
@@ -105,7 +81,7 @@ class ControlLoop:
         image: Image,
         clock: Clock,
         problems: Problems,
-        put: Put,
+        put: PutEvent,
         record: Callable[[Reading], None] = lambda _reading: None,
         feed: Callable[[], None] = lambda: None,
         feed_gap_s: float = TICK_S,
@@ -121,20 +97,20 @@ class ControlLoop:
         self._clock = clock
         self._problems = problems
         self._put = put
-        self._record = record
         self._feed = feed
         self._feed_gap_s = feed_gap_s
         self._ramp_step_s = ramp_step_s
         self._fed_s = self._ticked_s = float("-inf")
         self._began_s = clock.monotonic_s()
         self._asked: list[_Asked] = []
-        self._findings: dict[tuple[Found, str], Finding] = {}
-        self._points: dict[str, _Point] = {}
         self._inputs = inputs_of(rules)
         self._seen: dict[str, tuple[float | None, Quality]] = {}
         self._poor = 0
         self._kept: ControlState | None = None
         self._news = anyio.Event()
+        self._teller = Teller(
+            bank=bank, journal=self.journal, image=image, problems=problems, put=put, record=record
+        )
         bank.on_result = self._written
         image.watch(self._look)
 
@@ -164,11 +140,7 @@ class ControlLoop:
         self.rules, self._inputs = rules, inputs_of(rules)
         self._began_s = self._clock.monotonic_s()
         self.outcome = None
-        for name in gone:
-            self.journal.forget(name)
-            for point in ("level", "fault", "effect", "age"):
-                self._image.drop(f"{DEVICE}.{name}.{point}")
-                self._points.pop(f"{DEVICE}.{name}.{point}", None)
+        self._teller.forget(gone)
         await self.bank.replace(specs)
         self._news.set()
 
@@ -232,12 +204,14 @@ class ControlLoop:
             self._poor = 0
             self._state = outcome.state
             self.outcome = outcome
+            self._image.stuck = outcome.stuck
             self._problems.clear("control.decide")
             self.bank.want({name: decision.level for name, decision in outcome.decisions.items()})
         self._ticked_s = now.monotonic_s
         try:
             if outcome is not None:
-                self._tell(outcome, now)
+                quiet = AWAIT_READINGS if self._is_starting() else NONE_QUIET
+                self._teller.tell(outcome, now, quiet=quiet)
                 self._remember(outcome, by_hand=bool(asked))
         except Exception as error:  # control goes on without telling
             self._problems.set("control.tell", f"control cannot tell what it does ({error}); report it")
@@ -329,6 +303,15 @@ class ControlLoop:
         state = self._state.outputs.get(name) if self._state is not None else None
         return None if state is None else state.held
 
+    def has_stuck_probe(self, name: str) -> bool:
+        """Whether a probe of a thermostat that drives this output is taken to stand still."""
+        stuck = {} if self.outcome is None else self.outcome.stuck
+        return any(
+            not stuck.keys().isdisjoint((one.input, one.second))
+            for one in self.rules.thermostats
+            if name in (*one.heat, *one.cool)
+        )
+
     @property
     def state(self) -> ControlState | None:
         return self._state
@@ -336,72 +319,10 @@ class ControlLoop:
     def now(self) -> Now:
         return self._now()
 
-    # ------------------------------------------------------------------------------------------ telling
-
-    def _tell(self, outcome: Outcome, now: Now) -> None:
-        effects = {finding.subject for finding in outcome.findings if finding.kind in EFFECTS}
-        faulted = self.bank.faulted()
-        for name, decision in outcome.decisions.items():
-            status = self.bank.status(name) if name in self.bank.names() else {}
-            self._point(f"{name}.level", status.get("believed"), now, decimals=3)
-            self._point(f"{name}.fault", float(name in faulted), now)
-            self._point(f"{name}.effect", float(name in effects), now)
-            self._point(f"{name}.age", status.get("age_s"), now, unit="s", store=False)
-            self.journal.decided(decision, self.held(name))
-            if status.get("state") == Standing.STUCK:
-                self.journal.written(name, decision.level, str(status["fault"]), moving=False)
-        for name, held in outcome.ended:
-            body = {"level": held.level, "who": held.who, "why": held.why}
-            self._put("override-ended", name, "info", body)
-        self._tell_findings(outcome.findings)
-
-    def _tell_findings(self, findings: tuple[Finding, ...]) -> None:
-        """A finding is there as long as it is true: its coming and its going are events."""
-        quiet = AWAIT_READINGS if self._is_starting() else frozenset[Found]()
-        told = {(finding.kind, finding.subject): finding for finding in findings}
-        found = {key: one for key, one in told.items() if one.kind not in quiet or key in self._findings}
-        for key, finding in found.items():
-            before = self._findings.get(key)
-            if finding.severity is not Severity.INFO:
-                self._problems.set(_key(finding), finding.text, severity=_severity(finding))
-            if before is None or before.severity is not finding.severity:
-                self._put(finding.kind.value, finding.subject, finding.severity.value, {"text": finding.text})
-        for key, finding in self._findings.items():
-            if key not in found:
-                self._problems.clear(_key(finding))
-                self._put(finding.kind.value, finding.subject, "info", {"ended": True, "text": finding.text})
-        self._findings = found
-
     def _is_starting(self) -> bool:
         """Whether some input had no chance to be read yet: outputs are safe without it, but it is no fault."""
         young = self._clock.monotonic_s() - self._began_s < START_QUIET_S
         return young and not self._inputs <= self._image.snapshot().keys()
-
-    def _point(
-        self,
-        point: str,
-        value: float | None,
-        now: Now,
-        *,
-        decimals: int = 0,
-        unit: str = "",
-        store: bool = True,
-    ) -> None:
-        """Into the image at every tick; stored when it changes, and now and then."""
-        series = f"{DEVICE}.{point}"
-        reading = Reading(
-            series=series, unit=unit, ts_ms=now.wall_ms, monotonic_s=now.monotonic_s, value=value,
-            decimals=decimals, quality=Quality.BAD if value is None else Quality.GOOD,
-            reason="no-answer" if value is None else "",
-        )  # fmt: skip
-        self._image.put(reading)
-        last = self._points.get(series)
-        if not store:
-            return
-        kept = None if value is None else round(value, decimals)  # a ramp's steps are finer
-        if last is None or last.value != kept or now.monotonic_s - last.recorded_s >= POINT_SILENCE_S:
-            self._points[series] = _Point(kept, now.monotonic_s)
-            self._record(reading)
 
     def _remember(self, outcome: Outcome, *, by_hand: bool) -> None:
         urgent = by_hand or bool(outcome.ended)
@@ -436,14 +357,6 @@ def _carried_over(state: ControlState, rules: Rules) -> ControlState:
         pairs={},
         waiting=tuple(name for name in state.waiting if name in outputs),
     )
-
-
-def _severity(finding: Finding) -> ProblemSeverity:
-    return "alarm" if finding.severity is Severity.ALARM else "warning"
-
-
-def _key(finding: Finding) -> str:
-    return f"control.{finding.kind.value}.{finding.subject}"
 
 
 def inputs_of(rules: Rules) -> frozenset[str]:

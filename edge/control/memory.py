@@ -14,10 +14,9 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-import os
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,8 @@ import structlog
 
 from edge.clock import Clock
 from edge.control.safefile import write_whole
-from edge.supervisor import Problems
+from edge.store import files
+from edge.supervisor import Problems, PutEvent
 
 SAVE_GAP_S: Final = 1.0
 LOOK_S: Final = 0.05
@@ -100,7 +100,7 @@ class Memory:
         path: Path,
         clock: Clock,
         problems: Problems,
-        on_event: Callable[[str, str, str, Mapping[str, Any] | None], None],
+        on_event: PutEvent,
     ) -> None:
         self.path = path
         self.saves = 0
@@ -157,16 +157,11 @@ class Memory:
 
     def _set_aside(self) -> Path | None:
         """Rename the file with what belongs to it; None where that cannot be done."""
-        aside = self.path.with_name(f"{self.path.name}.aside-{self._clock.now_ms()}")
         try:
-            for suffix in ("", "-wal", "-shm"):
-                part = self.path.with_name(self.path.name + suffix)
-                if part.exists():
-                    part.rename(aside.with_name(aside.name + suffix))
+            return files.set_aside(self.path, f"aside-{self._clock.now_ms()}")
         except OSError as error:
             logger.error("the control database could not be set aside", error=str(error))
             return None
-        return aside
 
     def _tell_lost(self, loaded: Loaded) -> None:
         kept = f"; the file is kept as {loaded.aside}" if loaded.aside else ""
@@ -345,16 +340,9 @@ def lock(path: Path) -> int | None:
 
     Raises BlockingIOError when another daemon holds it.
     """
-    import fcntl
-
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return files.lock(path)
+    except BlockingIOError:
+        raise
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise
-    return descriptor

@@ -6,19 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edge.control.model import (
-    BLIND_OVERRIDE_MAX_S,
-    OVERRIDE_MAX_S,
-    Confirm,
-    ControlState,
-    Held,
-    Now,
-    Override,
-    Refusal,
-    Release,
-    Request,
-    Rules,
-)
+from edge.control.model import Confirm, ControlState, Held, Now, Override, Refusal, Release, Request
+from edge.control.rules import BLIND_OVERRIDE_MAX_S, OVERRIDE_MAX_S, Rules
 
 
 @dataclass(slots=True, kw_only=True)

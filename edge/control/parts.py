@@ -25,6 +25,13 @@ LEVEL_SERIES: Final = "output"
 OWN_POINTS: Final = ("level", "fault", "effect", "age")
 
 
+class PointTable(Protocol):
+    """What control knows of a point's settings."""
+
+    @property
+    def fallback(self) -> str: ...
+
+
 class DeviceTable(Protocol):
     """What control knows of a `[[devices]]` table; its driver's options are on it too."""
 
@@ -36,6 +43,8 @@ class DeviceTable(Protocol):
     def interval_s(self) -> float: ...
     @property
     def enabled(self) -> bool: ...
+    @property
+    def points(self) -> Mapping[str, PointTable]: ...
 
 
 ReadDevice = Callable[[Any], DeviceTable]
@@ -57,6 +66,9 @@ class Parts:
 
     def output(self, name: str) -> OutputCommon | None:
         return next((output for output in self.outputs.values() if output.name == name), None)
+
+    def device(self, name: str) -> DeviceTable | None:
+        return next((device for device in self.devices.values() if device.name == name), None)
 
     def thermostats_of(self, name: str) -> list[ThermostatConfig]:
         """Those that switch this output."""

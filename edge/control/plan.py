@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from edge.control.model import Cause, Kind, Layer, OutputRule, Rules, Schedule, Side, Thermostat
+from edge.control.model import Cause, Layer, Side
 from edge.control.ramps import Claim
+from edge.control.rules import Kind, OutputRule, Rules, Schedule, Thermostat
+from edge.control.still import WATER_J_PER_L_K
 
 FIRST_UP: Final = (Kind.AIR, Kind.RETURN)
 """Rise before all others: animals breathe."""
@@ -47,11 +49,13 @@ class Plan:
     """outputs: in the order in which they are decided, so that an interlock sees what it depends on.
 
     parts  of each thermostat: what heats and what cools
+    rates  of each thermostat: K/s that all that heats gives by its watts in its litres; 0 where that is not known
     """
 
     rules: Rules
     outputs: tuple[OutputPlan, ...]
     parts: Mapping[str, tuple[Parts, Parts]]
+    rates: Mapping[str, float]
 
 
 _kept: list[Plan] = []
@@ -66,6 +70,7 @@ def plan_of(rules: Rules) -> Plan:
         rules=rules,
         outputs=tuple(_output(rules, name) for name in _order(rules)),
         parts={each.name: (_parts(rules, each.heat), _parts(rules, each.cool)) for each in rules.thermostats},
+        rates={each.name: _rate(rules, each) for each in rules.thermostats},
     )
     _kept.insert(0, plan)
     del _kept[PLANS_KEPT:]
@@ -100,6 +105,18 @@ def _parts(rules: Rules, names: tuple[str, ...]) -> Parts:
         (name, power / sum(powers), rules.outputs[name].cutoff)
         for name, power in zip(names, powers, strict=True)
     )
+
+
+def _rate(rules: Rules, thermostat: Thermostat) -> float:
+    """K/s at full by watts and litres.  A cooler moves at least its own watts."""
+    sides = [
+        [rules.outputs[name].power_w for name in names]
+        for names in (thermostat.heat, thermostat.cool)
+        if names
+    ]
+    if thermostat.litres <= 0.0 or not all(power > 0.0 for side in sides for power in side):
+        return 0.0
+    return min(map(sum, sides)) / (thermostat.litres * WATER_J_PER_L_K)
 
 
 def _part(rules: Rules, name: str, speakers: list[tuple[Thermostat, Side]]) -> float:

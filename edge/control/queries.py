@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from edge.control.journal import CHANGES_KEPT, KIND, ROWS_PER_CHANGE, changes_of
-from edge.store import history
+from edge.store.history import opened
+from edge.store.shapes import events_json
 
 
 def last_changes(database: Path, outputs: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """The newest changes of each output, the newest first; ten at most.  Blocks; raises sqlite3.Error."""
-    with history.opened(database) as opened:
+    with opened(database) as history:
         return {
             output: changes_of(
-                history.events_json(
-                    opened.events(limit=CHANGES_KEPT * ROWS_PER_CHANGE, kinds=(KIND,), subject=output)
+                events_json(
+                    history.events(limit=CHANGES_KEPT * ROWS_PER_CHANGE, kinds=(KIND,), subject=output)
                 )
             )
             for output in outputs

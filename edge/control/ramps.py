@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from edge.control.model import Cause, Curve, Layer, Ramp
+from edge.control.model import Cause, Layer, Ramp
+from edge.control.rules import Curve
 
 RATIO: Final = 100.0
 """An exponential ramp's last step is this many times its first."""

@@ -17,19 +17,8 @@ from typing import Any, Final
 from edge.control import envelope
 from edge.control.balance import recalled, remembered
 from edge.control.decide import used_up
-from edge.control.model import (
-    OVERRIDE_MAX_S,
-    ControlState,
-    Curve,
-    Held,
-    Kind,
-    Learnt,
-    Now,
-    OutputRule,
-    OutputState,
-    Rules,
-    Side,
-)
+from edge.control.model import ControlState, Held, Learnt, Now, OutputState, Side
+from edge.control.rules import OVERRIDE_MAX_S, Curve, Kind, OutputRule, Rules
 from edge.control.settle import fresh_output
 from edge.control.windows import Runs, closed
 

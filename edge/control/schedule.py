@@ -22,7 +22,8 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from edge.control.localtime import SECONDS_OF_DAY, local, moment_ms, time_of_day_s, zone_of
-from edge.control.model import Schedule, Span
+from edge.control.model import Span
+from edge.control.rules import Schedule
 
 WALL_MIN_MS: Final = 0
 WALL_MAX_MS: Final = 7_258_118_400_000

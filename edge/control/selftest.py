@@ -8,8 +8,19 @@ from typing import Final
 
 from edge.control.faults import OF_CONTACT, OF_MACHINE, OF_OUTPUT, OF_READING, Fault, Trouble
 from edge.control.judge import HARMS_ON, Judge
-from edge.control.model import Layer, Rules
-from edge.control.simulate import Believe, Simulation, Site, Step, Wiring, plain, site_of
+from edge.control.model import Layer
+from edge.control.rules import Rules
+from edge.control.simulate import (
+    NO_BLENDS,
+    Believe,
+    Blends,
+    Simulation,
+    Site,
+    Step,
+    Wiring,
+    plain,
+    site_of,
+)
 
 HOUR_S: Final = 3600.0
 STEP_S: Final = 120.0
@@ -48,14 +59,18 @@ class Case:
 
 
 def selftest(
-    rules: Rules, wirings: Mapping[str, Wiring] | None = None, believe: Believe = plain
+    rules: Rules,
+    wirings: Mapping[str, Wiring] | None = None,
+    believe: Believe = plain,
+    blends: Blends = NO_BLENDS,
 ) -> Iterator[Case]:
     """Each case as it is done; deterministic.
 
     wirings  by output; one that is not told is on a bus of its own and released when the daemon dies
     believe  what polling makes of a driver's value; copied for every case
+    blends   series that polling makes of others: those break, not what is made of them
     """
-    site = site_of(rules, wirings)
+    site = site_of(rules, wirings, blends)
     starts = list(_starts(site, believe))
     for fault, place, subjects in faults_of(site):
         yield _case(site, starts, fault, place, subjects)
@@ -64,7 +79,7 @@ def selftest(
 def faults_of(site: Site) -> Iterator[tuple[Fault, str, tuple[str, ...]]]:
     """(what, where it is shown to be, whom it strikes)."""
     probes = tuple(dict.fromkeys(probe for water in site.waters for probe in water.probes))
-    contacts = tuple(series for series in site.steady if series not in probes)
+    contacts = tuple(series for series in site.steady if series in site.series and series not in probes)
     for series in probes:
         yield from ((fault, series, (series,)) for fault in OF_READING)
     for series in (*contacts, *site.meters):

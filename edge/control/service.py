@@ -17,12 +17,13 @@ from edge.clock import Clock
 from edge.control import panel, safefile
 from edge.control.bank import REFRESH_S, Bank, Spec
 from edge.control.config import OutputCommon, make_output
-from edge.control.loop import TICK_S, ControlHangs, ControlLoop, Put
+from edge.control.loop import TICK_S, ControlHangs, ControlLoop
 from edge.control.memory import Memory
-from edge.control.model import Confirm, Override, Release, Rules
+from edge.control.model import Confirm, Override, Release
+from edge.control.rules import Rules
 from edge.image import Image, Reading
 from edge.options import nearest
-from edge.supervisor import Problems
+from edge.supervisor import Problems, PutEvent
 
 FEEDS_PER_WATCHDOG: Final = 4.0
 SAVED_WITHIN_S: Final = 2.0
@@ -67,7 +68,7 @@ class Control:
         clock: Clock,
         image: Image,
         problems: Problems,
-        put: Put,
+        put: PutEvent,
         record: Callable[[Reading], None] = lambda _reading: None,
         feed: Callable[[], None] = lambda: None,
         watchdog_s: float | None = None,

@@ -16,10 +16,8 @@ from edge.control.model import (
     Found,
     Guard,
     Held,
-    Kind,
     Layer,
     Learnt,
-    OutputRule,
     OutputState,
     Ramp,
     Severity,
@@ -27,6 +25,7 @@ from edge.control.model import (
 )
 from edge.control.plan import OutputPlan
 from edge.control.ramps import Aim, Claim, level_at, next_ramp
+from edge.control.rules import Kind, OutputRule
 from edge.control.tick import Tick
 from edge.control.windows import closed, is_spent, used_s
 
@@ -161,7 +160,7 @@ def _balanced(tick: Tick, plan: OutputPlan, watch: Watch) -> Watch | None:
     was = tick.state.balances.get(name)
     if was is None:
         return None
-    if tick.balances[name] is was:
+    if name not in tick.drives:
         return watch if was.sights else None
     return working(watch, was, tick.balances[name], tick.readings[name], tick.part(plan))
 

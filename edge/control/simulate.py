@@ -10,24 +10,15 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from drivers import tank
 from drivers.base import HoldBy, Quality
 from edge.control.decide import decide, fresh, used_up
 from edge.control.faults import DOWN_S, OF_CLOCK, SILENT, STARTS, Fault, Shown, Silence, Trouble, shown
-from edge.control.model import (
-    Finding,
-    Kind,
-    Now,
-    Outcome,
-    OutputRule,
-    Override,
-    Request,
-    Rules,
-    Thermostat,
-)
+from edge.control.model import Finding, Now, Outcome, Override, Request
 from edge.control.remember import must_save, recall, remember
+from edge.control.rules import Kind, OutputRule, Rules, Thermostat
 from edge.image import Reading
 
 #: 400 l (1.67 MJ/K), 30 W/K to a room of 16-28 °C each day, a 300 W heater: a usual 100-gallon reef tank.
@@ -51,6 +42,35 @@ Believe = Callable[[str, Shown, int, float], Reading]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Blend:
+    """What polling makes a series of: of others that are all to show the same, `needs` of which must say something.
+
+    A point that others stand in for is one of them itself.
+    """
+
+    of: tuple[str, ...]
+    needs: int
+
+
+Blends = Mapping[str, Blend]
+"""By series, each below those that it is made of."""
+NO_BLENDS: Final[Blends] = {}
+NOT_STUCK: Final[Mapping[str, tuple[float, ...]]] = {}
+
+
+@runtime_checkable
+class Polling(Protocol):
+    """A `Believe` that also knows what becomes of several series together."""
+
+    def __call__(self, series: str, value: Shown, wall_ms: int, monotonic_s: float) -> Reading: ...
+
+    def together(
+        self, snapshot: dict[str, Reading], stuck: Mapping[str, tuple[float, ...]], monotonic_s: float
+    ) -> None:
+        """Put in what is made of these readings; `stuck` is what control found to stand still."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
     """How an output is connected: whose calls hang together, and who makes it safe without the daemon."""
 
@@ -61,10 +81,14 @@ class Wiring:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Water:
-    """Water with probes in it, and the outputs that heat and cool it."""
+    """Water with probes in it, and the outputs that heat and cool it.
+
+    series  that rules name; what of them is made of others is no probe
+    """
 
     name: str
     target: float
+    series: tuple[str, ...]
     probes: tuple[str, ...]
     heat: tuple[str, ...] = ()
     cool: tuple[str, ...] = ()
@@ -76,6 +100,7 @@ class Site:
 
     steady  series with the value that they have while all is well (contacts, limits that are no water's)
     meters  series of power meters, with the output that they measure
+    blends  series that are made of others
     """
 
     rules: Rules
@@ -83,11 +108,14 @@ class Site:
     waters: tuple[Water, ...]
     steady: Mapping[str, float]
     meters: Mapping[str, str]
+    blends: Blends
 
     @property
     def series(self) -> tuple[str, ...]:
+        """What is read of something, and can break."""
         probes = [probe for water in self.waters for probe in water.probes]
-        return tuple(dict.fromkeys((*probes, *self.steady, *self.meters)))
+        every = dict.fromkeys((*probes, *self.steady, *self.meters))
+        return tuple(series for series in every if is_read(series, self.blends))
 
 
 @dataclass(slots=True)
@@ -126,10 +154,23 @@ class Step:
 # ------------------------------------------------------------------------------------------------ the site
 
 
-def site_of(rules: Rules, wirings: Mapping[str, Wiring] | None = None) -> Site:
+def is_read(series: str, blends: Blends) -> bool:
+    """Whether there is something behind it, and it is not only made of others."""
+    return series not in blends or series in blends[series].of
+
+
+def roots(series: str, blends: Blends) -> tuple[str, ...]:
+    """What is read to make it."""
+    if series not in blends:
+        return (series,)
+    found = [(one,) if one == series else roots(one, blends) for one in blends[series].of]
+    return tuple(dict.fromkeys(root for some in found for root in some))
+
+
+def site_of(rules: Rules, wirings: Mapping[str, Wiring] | None = None, blends: Blends = NO_BLENDS) -> Site:
     """The site that these rules are for, as far as rules tell: everything else about it is assumed to be usual."""
-    waters = tuple(_waters(rules))
-    probes = {probe for water in waters for probe in water.probes}
+    waters = tuple(_waters(rules, blends))
+    probes = {series for water in waters for series in (*water.probes, *water.series)}
     meters = {
         rule.effect.series: name
         for name, rule in rules.outputs.items()
@@ -137,8 +178,9 @@ def site_of(rules: Rules, wirings: Mapping[str, Wiring] | None = None) -> Site:
     }
     steady: dict[str, float] = {}
     for series, value in _steady(rules):
-        if series not in probes and series not in meters and series not in rules.outputs:
-            steady.setdefault(series, value)
+        for each in (series, *roots(series, blends)):
+            if each not in probes and each not in meters and each not in rules.outputs:
+                steady.setdefault(each, value)
     wired = wirings or {}
     return Site(
         rules=rules,
@@ -146,24 +188,32 @@ def site_of(rules: Rules, wirings: Mapping[str, Wiring] | None = None) -> Site:
         waters=waters,
         steady=steady,
         meters=meters,
+        blends=blends,
     )
 
 
-def _waters(rules: Rules) -> Iterator[Water]:
+def _waters(rules: Rules, blends: Blends) -> Iterator[Water]:
     for one in rules.thermostats:
+        series = _series(rules, one)
         yield Water(
-            name=one.name, target=one.target, probes=_probes(rules, one), heat=one.heat, cool=one.cool
-        )
+            name=one.name, target=one.target, series=series, probes=_probes(series, blends),
+            heat=one.heat, cool=one.cool,
+        )  # fmt: skip
     driven = {name for one in rules.thermostats for name in (*one.heat, *one.cool)}
     for name, rule in rules.outputs.items():
         above = [limit for limit in rule.envelope.limits if limit.above is not None]
         if rule.kind is Kind.HEATER and name not in driven and above:
             bound = above[0].above or 0.0
             series = tuple(dict.fromkeys(s for limit in above for s in (limit.series, limit.fallback) if s))
-            yield Water(name=name, target=bound - 1.5, probes=series, heat=(name,))
+            probes = _probes(series, blends)
+            yield Water(name=name, target=bound - 1.5, series=series, probes=probes, heat=(name,))
 
 
-def _probes(rules: Rules, one: Thermostat) -> tuple[str, ...]:
+def _probes(series: tuple[str, ...], blends: Blends) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(root for one in series for root in roots(one, blends)))
+
+
+def _series(rules: Rules, one: Thermostat) -> tuple[str, ...]:
     found = [one.input, one.second]
     for name in (*one.heat, *one.cool):
         for limit in rules.outputs[name].envelope.limits:
@@ -223,6 +273,8 @@ class Simulation:
         self.site = site
         self.at_s = 0.0
         self._begin_ms, self._believe = begin_ms, believe
+        self._stuck = NOT_STUCK
+        self._read_series = frozenset(site.series)
         self._boot, self._booted_s = 0, 0.0
         self.now = self._moment(())
         self.state = fresh(site.rules, self.now)
@@ -301,16 +353,18 @@ class Simulation:
     def _truth(self, active: Sequence[Trouble]) -> dict[str, float]:
         truth = dict(self.site.steady)
         if any(trouble.fault is Fault.MAINS_LOST for trouble in active):
-            truth |= {rule.shed_on: 0.0 for rule in self.site.rules.outputs.values() if rule.shed_on}
+            senses = [rule.shed_on for rule in self.site.rules.outputs.values() if rule.shed_on]
+            for sense in senses:
+                truth |= dict.fromkeys((sense, *roots(sense, self.site.blends)), 0.0)
         for water in self.site.waters:
-            truth |= dict.fromkeys(water.probes, self.pools[water.name].true_c)
+            truth |= dict.fromkeys((*water.series, *water.probes), self.pools[water.name].true_c)
         flows = self.flows()
         truth |= {series: METER_W * flows[name] for series, name in self.site.meters.items()}
         return truth
 
     def _read(self, truth: Mapping[str, float], active: Sequence[Trouble]) -> frozenset[str]:
         """Poll every series; gives those of which nothing sound comes."""
-        silent = set()
+        silent: set[str] = set()
         values = dict(truth)
         for water in self.site.waters:
             for place, (series, probe_c) in enumerate(
@@ -318,6 +372,8 @@ class Simulation:
             ):
                 values[series] = tank.probe_shows(probe_c + PROBE_OFFSETS_C[place % len(PROBE_OFFSETS_C)])
         for series, true in values.items():
+            if series not in self._read_series:
+                continue
             value: Shown = true
             for trouble in active:
                 if series in trouble.subjects:
@@ -331,7 +387,18 @@ class Simulation:
             if value is not Silence.NOTHING:
                 now = self.now
                 self._snapshot[series] = self._believe(series, value, now.wall_ms, now.monotonic_s)
+        self._blend(silent)
         return frozenset(silent)
+
+    def _blend(self, silent: set[str]) -> None:
+        """What is made of what was read, and whether that says something sound."""
+        if not self.site.blends:
+            return
+        if isinstance(self._believe, Polling):
+            self._believe.together(self._snapshot, self._stuck, self.now.monotonic_s)
+        for series, blend in self.site.blends.items():
+            enough = sum(one not in silent for one in blend.of) >= blend.needs
+            (silent.discard if enough else silent.add)(series)
 
     # ------------------------------------------------------------------------------------- the machine
 
@@ -364,7 +431,7 @@ class Simulation:
         asked = [*requests, *self._by_hand(active)]
         hung = frozenset(name for each in active if each.fault is Fault.BUS_HUNG for name in each.subjects)
         outcome = decide(self.state, self._snapshot, self.site.rules, asked, self.now, faulted=hung)
-        self.state = outcome.state
+        self.state, self._stuck = outcome.state, outcome.stuck
         if must_save(self._kept, self.state):
             self._kept = self.state
         self._commanded = {name: decision.level for name, decision in outcome.decisions.items()}

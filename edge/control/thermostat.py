@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge.control.model import Finding, Found, Pair, Severity, Side, Thermostat, Vote
+from edge.control.model import Finding, Found, Pair, Severity, Side, Vote
+from edge.control.rules import Thermostat
+from edge.control.still import Still
 from edge.control.vote import disagreeing
 
 
@@ -73,6 +76,19 @@ def spare_lost(series: str, other: str) -> Finding:
         subject=series,
         severity=Severity.WARNING,
         text=f"{series} cannot be used; {other} is all there is: mend it while that one works",
+    )
+
+
+def frozen(series: str, still: Still, outputs: Sequence[str]) -> Finding:
+    """A probe that stands still although what heats and cools should have moved its water."""
+    named = " and ".join(outputs)
+    return Finding(
+        kind=Found.PROBE_STUCK,
+        subject=series,
+        severity=Severity.ALARM,
+        text=f"{series} has stood at {still.value:g} for {still.over_s / 60:.0f} minutes in which the water must have "
+        f"gone {still.missed:+.1f}, and counts as lost until it moves: change the probe, and look whether {named} "
+        f"still works; then `confirm {outputs[0]}`",
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Final
 
 from edge.control.balance import followed
-from edge.control.heat import Sums, advanced
+from edge.control.heat import Sums, advanced, begun
 from edge.control.inputs import ON, Inputs
 from edge.control.model import (
     Balance,
@@ -17,18 +18,17 @@ from edge.control.model import (
     Finding,
     Found,
     Now,
-    OutputRule,
     OutputState,
     Pair,
-    Rules,
     Severity,
     Side,
     Span,
-    Thermostat,
 )
 from edge.control.plan import OutputPlan, Parts, Plan, plan_of
+from edge.control.rules import OutputRule, Rules, Thermostat
 from edge.control.schedule import holds, span
-from edge.control.thermostat import Judged, judge, out_of_band, side_of
+from edge.control.still import looked
+from edge.control.thermostat import Judged, frozen, judge, out_of_band, side_of
 from edge.control.vote import anchored, doubted, unanchored, voted
 from edge.image import Reading
 
@@ -131,26 +131,70 @@ class Tick:
         old = [name for name in self._queue if name in self.waiting]
         return (*old, *(name for name in self.waiting if name not in old))
 
-    def regulate(self) -> None:
-        """Where every thermostat stands."""
+    def regulate(self, confirmed: AbstractSet[str]) -> None:
+        """Where every thermostat stands; `confirmed` are outputs that a person has looked at."""
+        followed = {each.name: self._followed(each, confirmed) for each in self.rules.thermostats}
         for thermostat in self.rules.thermostats:
-            self._regulate(thermostat)
+            self._regulate(thermostat, *followed[thermostat.name])
 
-    def _regulate(self, thermostat: Thermostat) -> None:
+    def _rule(self, thermostat: Thermostat) -> OutputRule | None:
+        """Probes are looked at with the ages of the first output that it switches; each checks its own again."""
+        return next((self.rules.outputs.get(each) for each in (*thermostat.heat, *thermostat.cool)), None)
+
+    def _followed(self, thermostat: Thermostat, confirmed: AbstractSet[str]) -> tuple[Balance, Sums, bool]:
+        """The balance so far with its probes looked at for standing still, the sums of now, and whether they are sound.
+
+        Between two looks everything is as it was.
+        """
         name = thermostat.name
-        # Looked at with the ages of the first output that it switches; each output checks its own again.
-        rule = next((self.rules.outputs.get(each) for each in (*thermostat.heat, *thermostat.cool)), None)
+        was = self.state.balances.get(name) or Balance(sums=Sums(at_s=self.powered_s))
+        sums, sound = was.sums, True
+        outputs = (*thermostat.heat, *thermostat.cool)
+        if was.stills and not confirmed.isdisjoint(outputs):
+            was = replace(was, stills={})
+        if not 0.0 <= self.powered_s - was.sums.at_s < LOOK_EVERY_S:
+            heating, cooling, sound = self.drives[name] = self._drive(name)
+            sums = advanced(was.heat, was.sums, self.powered_s, heating, cooling)
+            was = self._stood(thermostat, was, sums, driven=heating > 0.0 or cooling > 0.0, sound=sound)
+        for (series, _), still in was.stills.items():
+            if still.stuck:
+                self.inputs.stuck[series] = (*self.inputs.stuck.get(series, ()), still.value)
+                self.keep(frozen(series, still, outputs))
+        return was, sums, sound
+
+    def _stood(
+        self, thermostat: Thermostat, was: Balance, sums: Sums, *, driven: bool, sound: bool
+    ) -> Balance:
+        """The balance after each probe was looked at; what works on the water unknown, only who is stuck stays so."""
+        probes = [each for each in (thermostat.input, thermostat.second) if each and thermostat.stuck]
+        stills = {
+            key: still for key, still in was.stills.items() if key[0] in probes and (sound or still.stuck)
+        }
+        rule, rate = self._rule(thermostat), self.plan.rates[thermostat.name]
+        for series in probes:
+            shown = self.inputs.shown(series, rule)
+            if shown is None:
+                continue
+            key, value = (series, shown[0]), shown[1]
+            old = stills.get(key)
+            # Watts say nothing of a probe whose steps may be coarser than those by which the water is regulated.
+            plain_rate = rate if was.source and was.source in key else 0.0
+            still = stills[key] = looked(old, value, sums, was.heat, plain_rate, driven=driven and sound)
+            learnt = still.heat if still.stuck and (old is None or not old.stuck) else None
+            if learnt is not None and was.source == series:
+                # What it has shown since has taught what is not so.
+                was = replace(was, heat=begun(value, sums, learnt))
+        return replace(was, stills=stills)
+
+    def _regulate(self, thermostat: Thermostat, was: Balance, sums: Sums, sound: bool) -> None:
+        name, rule = thermostat.name, self._rule(thermostat)
         first = self.inputs.value(thermostat.input, rule)
         second = self.inputs.value(thermostat.second, rule) if thermostat.second else None
         both = None if first is None or second is None else (first, second)
         self.readings[name] = (first, second) if thermostat.second else (first,)
-        was = self.state.balances.get(name) or Balance(sums=Sums(at_s=self.powered_s))
-        looks = not 0.0 <= self.powered_s - was.sums.at_s < LOOK_EVERY_S
-        sums, sound = was.sums, True
-        if looks:
-            heating, cooling, sound = self.drives[name] = self._drive(name)
-            sums = advanced(was.heat, was.sums, self.powered_s, heating, cooling)
-            was = was if both is None else voted(thermostat, was, sums, *both)
+        looks = name in self.drives
+        if looks and both is not None:
+            was = voted(thermostat, was, sums, *both)
         doubt = both is not None and bool(was.anchors) and doubted(thermostat, was)
         judged = judge(thermostat, first, second, self.state.pairs.get(name), was.vote, doubt=doubt)
         self.values[name] = judged.value
@@ -178,7 +222,8 @@ class Tick:
         name = thermostat.name
         agree = both is None or (was.vote is None and not doubted(thermostat, was))
         learns = sound and agree and not self._are_dead(thermostat)
-        now = followed(was, sums, judged.source, judged.value, self.readings[name], learns=learns)
+        source = self.inputs.stand_ins.get(judged.source, judged.source)
+        now = followed(was, sums, source, judged.value, self.readings[name], learns=learns)
         if not sound:
             return unanchored(now)
         return anchored(now, *both) if both is not None and agree else now
@@ -216,6 +261,12 @@ class Tick:
             if state.level > 0.0 and (cut is None or cut.level > 0.0):
                 total += share * state.level
         return total, sound
+
+    def tell_stand_ins(self) -> None:
+        """What stands in for a series that something was decided by: nothing changes, and no fault may hide in that."""
+        for series, other in self.inputs.stand_ins.items():
+            text = f"{series} cannot be used, {other} stands in for it; check the probe of {series}"
+            self.find(Found.SECOND_PROBE, series, Severity.WARNING, text)
 
     def read_schedules(self) -> None:
         """Which windows are open; while the clock is unknown, those that were open count as open."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import Any, Final
 
 from edge.control.loop import ControlHangs
-from edge.control.model import BLIND_OVERRIDE_MAX_S, Confirm, Curve, Override, Release, Request
+from edge.control.model import Confirm, Override, Release, Request
+from edge.control.rules import BLIND_OVERRIDE_MAX_S, Curve
 from edge.control.service import Control
 from edge.local import LocalRefused, Peer
 from edge.peers import asker
@@ -72,7 +73,8 @@ class OutputVerbs:
     async def confirm(self, args: dict[str, Any], peer: Peer) -> Any:
         name, state = _name(args), self._control.loop.state
         output = None if state is None else state.outputs.get(name)
-        if output is not None and not (output.welded or output.unconfirmed or output.watch.still_effect):
+        asks = output is None or output.welded or output.unconfirmed or output.watch.still_effect
+        if not asks and not self._control.loop.has_stuck_probe(name):
             raise LocalRefused(f"there is nothing to confirm at {name}; see tidewatt why {name}")
         return await self._ask(Confirm(output=name, who=await asker(peer), why=_why(args)))
 
@@ -80,6 +82,23 @@ class OutputVerbs:
         """Every output to its safe level, by an override."""
         who, for_s = await asker(peer), _number(args, "for_s", SAFE_FOR_S)
         return {"outputs": await self._control.ask_safe(for_s, who, _why(args))}
+
+    def that_go_by(self, series: Collection[str]) -> list[dict[str, Any]]:
+        """Outputs that are driven by one of these series or held back by it, with their safe levels."""
+        rules = self._control.loop.rules
+        steered = {
+            output
+            for thermostat in rules.thermostats
+            if {thermostat.input, thermostat.second} & set(series)
+            for output in (*thermostat.heat, *thermostat.cool)
+        }
+        return [
+            {"output": name, "safe": rule.safe}
+            for name, rule in rules.outputs.items()
+            if name in steered
+            or set(rule.inputs) & set(series)
+            or any({limit.series, limit.fallback} & set(series) for limit in rule.envelope.limits)
+        ]
 
     def _ask(self, request: Request) -> Awaitable[dict[str, Any]]:
         return _answered(self._control.ask(request))

@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Final
 
 from edge.control.heat import Sums, change
-from edge.control.model import Anchor, Balance, Finding, Found, Severity, Thermostat, Vote
+from edge.control.model import Anchor, Balance, Finding, Found, Severity, Vote
+from edge.control.rules import Thermostat
 
 DOUBT_SHARE: Final = 1 / 3
 """From this share of `disagree` on two probes are doubted, quietly: the sooner, the less the water goes astray."""

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 
 from edge.clock import iso_utc
 from edge.control.localtime import zone_of
-from edge.control.model import Cause, ControlState, Decision, Layer, Now, Rules
+from edge.control.model import Cause, ControlState, Decision, Layer, Now
+from edge.control.rules import Rules
 from edge.control.schedule import WALL_MAX_MS, WALL_MIN_MS
 
 MINUTE_S = 60.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge.control.model import DAY_S
+from edge.control.rules import DAY_S
 
 RUNS_MAX: Final = 96
 """Runs kept for one window; beyond that the two nearest are counted as one, which never counts too little."""

@@ -24,6 +24,9 @@ DECIMALS_MAX: Final = 9
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+SeriesOrNone = Annotated[
+    str, Field(max_length=200, pattern=r"^([a-z0-9][a-z0-9_-]{0,62}\.[a-z0-9][a-z0-9_-]{0,62})?$")
+]
 
 
 class PollConfig(BaseModel):
@@ -68,6 +71,12 @@ class PointConfig(BaseModel):
     )
     silence_max_s: float = Field(
         300.0, gt=0, le=86_400, description="an unchanged value is stored at least so often, seconds"
+    )
+
+    fallback: SeriesOrNone = Field(
+        "",
+        description="series of the same unit that stands in while this point is bad or has no value, as an estimate "
+        "that names it; thermostats and limits go by it then, and warn; what is stored stays this point's own",
     )
 
     @model_validator(mode="after")

@@ -5,17 +5,22 @@ from __future__ import annotations
 import enum
 import random
 import re
+import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-from drivers.base import Device, DeviceMisconfigured, DriverError, Point, Sample
+from drivers.base import Device, DeviceMisconfigured, DriverError, Point, Quality, Sample
+from drivers.derived import age_max_s
 from edge.clock import Clock
 from edge.image import Image, Reading
 from edge.metrics import POLL_LATENESS
 from edge.poll.bus import BusStuck, BusThread, CallTimeout
+from edge.poll.calibrating import Calibrating
 from edge.poll.config import DeviceCommon, PointConfig, PollConfig
 from edge.poll.point import NO_SUCH_POINT, UNKNOWN_POINT, PointFlow
 from edge.poll.totals import Totals
@@ -77,6 +82,7 @@ class Surroundings:
     poll      replaced at a reload
     total     the counters over all devices
     totals    what volatile registers carry on; None: they begin at 0
+    calibrating  the points that do not count because a person calibrates them
     """
 
     clock: Clock
@@ -86,6 +92,10 @@ class Surroundings:
     poll: PollConfig
     total: Counters
     totals: Totals | None = None
+    calibrating: Calibrating = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.calibrating = Calibrating(self.clock, self.on_event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +226,10 @@ class PolledDevice:
             if flow is None:
                 self._take_unknown(sample, ts_ms, cycle.began_s)
             else:
-                self._deliver(flow, flow.take(sample, ts_ms, cycle.began_s - sample.age_s))
+                reading = flow.take(sample, ts_ms, cycle.began_s - sample.age_s)
+                if self.around.calibrating:
+                    reading = self.around.calibrating.take(sample, reading)
+                self._deliver(flow, reading)
 
     def _take_unknown(self, sample: Sample, ts_ms: int, monotonic_s: float) -> None:
         """A point that the driver never described: shown as bad, a few of them at most."""
@@ -233,10 +246,28 @@ class PolledDevice:
             self.strays[name] = PointFlow(f"{self.name}.{name}", Point(unit=""), PointConfig())
         return self.strays[name]
 
+    def stand_in(self, point: str) -> None:
+        """What a point falls back to was renewed."""
+        flow = self.flows.get(point)
+        if flow is not None and flow.own is not None and flow.own.quality is Quality.BAD:
+            self.around.image.put(self._shown(flow, flow.own))
+
     def _deliver(self, flow: PointFlow, reading: Reading) -> None:
-        self.around.image.put(reading)
+        """Into the image, by what stands in where the reading is bad; what is stored is the point's own."""
+        image = self.around.image
+        if image.stuck and reading.value in image.stuck.get(flow.series, ()):
+            reading = flow.stuck(reading)
+        flow.own = reading
+        image.put(self._shown(flow, reading) if flow.fallback else reading)
         if flow.keeps(reading):
             self.around.record(reading)
+
+    def _shown(self, flow: PointFlow, own: Reading) -> Reading:
+        if own.quality is not Quality.BAD:
+            return own
+        image, now_s = self.around.image, self.around.clock.monotonic_s()
+        shown = flow.stood_in(own, image.get(flow.fallback), now_s, age_max_s(self.config.interval_s))
+        return own if shown.value in image.stuck.get(flow.series, ()) else shown
 
     def _learn_points(self) -> None:
         """Take over what the device says of its points; flows that exist go on."""
@@ -313,9 +344,17 @@ def retry_pause_s(failures: int, interval_s: float, config: PollConfig) -> float
 
 
 def describe(error: BaseException) -> str:
-    """An error as a person reads it: a driver's own text; for any other the type's name belongs to it."""
-    text = str(error) if isinstance(error, DriverError) else f"{type(error).__name__}: {error}"
+    """An error as a person reads it: a driver's own text; any other is a mistake, with its type and its place."""
+    text = str(error) if isinstance(error, DriverError) else f"{type(error).__name__}: {error}{_place(error)}"
     return (text or type(error).__name__)[:ERROR_LENGTH_MAX]
+
+
+def _place(error: BaseException) -> str:
+    """Where the driver, not the standard library below it, raised: " (tidewatt_battery.py, line 33)"."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in sys.stdlib_module_names:
+            return f" ({Path(frame.f_code.co_filename).name}, line {line})"
+    return ""
 
 
 def _consequence(error: Exception) -> tuple[DeviceState, str]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from edge import image
+
 VALUE_MAX: Final = 1e15  # beyond it a double no longer holds the decimals
 RATE_SPAN_MIN_S: Final = 1.0
 
 TOO_LARGE: Final = "too-large"
 RANGE: Final = "range"
 RATE: Final = "rate"
-UNCONFIRMED: Final = "unconfirmed"
+UNCONFIRMED: Final = image.UNCONFIRMED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

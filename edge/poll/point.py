@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final
 
-from drivers.base import Point, Quality, Sample
-from edge.image import Reading
+from drivers.base import STANDS_IN, Point, Quality, Sample
+from drivers.derived import input_of
+from edge.image import STUCK, Reading
 from edge.poll import plausibility
 from edge.poll.config import PointConfig
 from edge.poll.deadband import worth_storing
@@ -24,7 +26,11 @@ RESTARTED: Final = "restarted"
 
 
 class PointFlow:
-    """Remembers what the next value is held against; one for each series, on the loop only."""
+    """Remembers what the next value is held against; one for each series, on the loop only.
+
+    fallback  series that stands in while this one is bad, "" for none
+    own       its newest reading, whatever stands in for it
+    """
 
     __slots__ = (
         "_band",
@@ -36,6 +42,8 @@ class PointFlow:
         "_point",
         "_totals",
         "calibration",
+        "fallback",
+        "own",
         "series",
         "unit",
     )
@@ -44,6 +52,8 @@ class PointFlow:
         self.series = series
         self.unit = point.unit
         self.calibration = config.calibration()
+        self.fallback = config.fallback
+        self.own: Reading | None = None
         self._point = point
         self._totals = totals if point.volatile else None
         self._base: float | None = None
@@ -60,6 +70,10 @@ class PointFlow:
         if raw is None:
             reason = reason if quality is Quality.BAD and reason else trouble
             return self._reading(None, Quality.BAD, reason, ts_ms, monotonic_s)
+        if quality is Quality.BAD:
+            self._belief = plausibility.doubted(
+                self._belief, self._limits
+            )  # a sentinel: what follows must agree
         if self._totals is not None:
             began = self._base is None
             total = self._carried_on(raw, self._totals)
@@ -96,6 +110,28 @@ class PointFlow:
             return False
         self._kept = reading
         return True
+
+    def stuck(self, reading: Reading) -> Reading:
+        """The reading as what control found to stand still: bad, and in doubt for a while after it has moved."""
+        self._belief = plausibility.doubted(self._belief, self._limits)
+        return replace(reading, quality=Quality.BAD, reason=STUCK)
+
+    def stood_in(self, own: Reading, other: Reading | None, now_s: float, age_max_s: float) -> Reading:
+        """What stands in for a bad reading, as an estimate that names it; the bad one where nothing can."""
+        if other is None or other.unit != self.unit:
+            return own
+        one = input_of(self.fallback, other, now_s, age_max_s)
+        if one.value is None:
+            return own
+        return replace(
+            own,
+            value=round(one.value, self._decimals),
+            quality=Quality.ESTIMATED,
+            reason=f"{STANDS_IN}{self.fallback}",
+            ts_ms=other.ts_ms,
+            monotonic_s=other.monotonic_s,
+            calibration="",
+        )
 
     def _doubt(self, raw: float, value: float, monotonic_s: float) -> str:
         if not plausibility.in_range(raw, self._point.low, self._point.high):

@@ -14,6 +14,7 @@ from drivers.base import Device, DeviceMisconfigured, Point, Sample
 from drivers.derived import Derived
 from edge.clock import Clock
 from edge.image import Image, Reading
+from edge.poll.calibrating import Calibrating, recalibrated
 from edge.poll.config import DeviceCommon, PointConfig, PollConfig, make_device
 from edge.poll.device import (
     CLOSE_TIMEOUT_S,
@@ -25,7 +26,7 @@ from edge.poll.device import (
     Surroundings,
     describe,
 )
-from edge.poll.point import PointFlow
+from edge.poll.point import UNKNOWN_POINT, PointFlow
 from edge.poll.queries import device_status
 from edge.poll.runner import BusRunner
 from edge.poll.totals import Totals
@@ -103,7 +104,7 @@ class Poller:
         )
         self._runners: dict[str, BusRunner] = {}
         self._where: dict[str, BusRunner] = {}
-        self._derived: dict[str, list[Derived]] = {}  # by the series that they are made of
+        self._followers: dict[str, list[tuple[PolledDevice, str]]] = {}  # by series: whose point follows it
         self._group: TaskGroup | None = None
         self._applying = anyio.Lock()
         image.watch(self._renewed)
@@ -133,6 +134,11 @@ class Poller:
         """How late any read began at worst."""
         return self._counters.lateness_max_s
 
+    @property
+    def calibrating(self) -> Calibrating:
+        """What does not count now, because a person calibrates it."""
+        return self._around.calibrating
+
     async def run(self) -> None:
         """Poll until cancelled; then close the devices, within STOP_TIMEOUT_S.  May be run again."""
         try:
@@ -150,7 +156,7 @@ class Poller:
         runners = list(self._runners.values())
         self._runners.clear()
         self._where.clear()
-        self._derived.clear()
+        self._followers.clear()
         with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_TIMEOUT_S):
             async with anyio.create_task_group() as group:
                 for runner in runners:
@@ -161,6 +167,7 @@ class Poller:
         async with self._applying:
             new = tuple(devices)
             changes = diff(self._configs, new)
+            self._note_recalibrated(new)
             self._configs = new
             self._around.poll = poll or self._around.poll
             if self._group is None:
@@ -179,7 +186,7 @@ class Poller:
 
     def calibrations(self) -> dict[str, str]:
         """Id to canonical JSON of every calibration in use, to be stored once."""
-        flows = (flow for polled in self._devices() for flow in polled.all_flows())
+        flows = (flow for polled in self.devices() for flow in polled.all_flows())
         return {flow.calibration.id: flow.calibration.body for flow in flows if flow.calibration.id}
 
     async def enable(self, name: str) -> None:
@@ -193,24 +200,31 @@ class Poller:
     async def test(self, device: str) -> dict[str, Any]:
         """Connection test of a device that the daemon has: see `try_device`.  Raises KeyError."""
         runner = self._where[device]
-        polled = self._polled(device)
+        polled = self.polled(device)
         async with runner.turn:
             answer = await _test(polled, runner, self._clock)
             if not polled.is_polled():
                 await polled.close(runner.bus)
         return answer
 
-    def _devices(self) -> list[PolledDevice]:
+    def devices(self) -> list[PolledDevice]:
+        """All that are polled or could be, bus by bus."""
         return [polled for runner in self._runners.values() for polled in runner.devices]
 
-    def _polled(self, name: str) -> PolledDevice:
+    def polled(self, name: str) -> PolledDevice:
+        """A device and what is known of it.  Raises KeyError."""
         return next(polled for polled in self._where[name].devices if polled.name == name)
+
+    def hurry(self, name: str) -> None:
+        """Read a device now, if it is one that answers.  Raises KeyError."""
+        if self.polled(name).state in (DeviceState.STARTING, DeviceState.UP):
+            self._where[name].hurry(name)
 
     def _status(self, name: str) -> dict[str, Any]:
         runner = self._where[name]
         snapshot = self._around.image
         return device_status(
-            self._polled(name), snapshot, self._clock, runner.bus.stuck_text(), runner.next_s(name)
+            self.polled(name), snapshot, self._clock, runner.bus.stuck_text(), runner.next_s(name)
         )
 
     def _start(self, config: DeviceCommon) -> None:
@@ -219,8 +233,12 @@ class Poller:
         )
         if isinstance(polled.device, Derived):
             polled.device.look = self._around.image.get
+            polled.device.stuck = lambda point: self._around.image.stuck.get(f"{config.name}.{point}", ())
             for series in polled.device.inputs:
-                self._derived.setdefault(series, []).append(polled.device)
+                self._followers.setdefault(series, []).append((polled, ""))
+        for point, settings in config.points.items():
+            if settings.fallback:
+                self._followers.setdefault(settings.fallback, []).append((polled, point))
         runner = self._runners.get(polled.bus_name)
         if runner is None:
             runner = self._runners[polled.bus_name] = BusRunner(polled.bus_name, self._clock)
@@ -235,17 +253,25 @@ class Poller:
         runner = self._where.pop(name)
         polled = next(polled for polled in runner.devices if polled.name == name)
         await runner.remove(name)
-        for derived in self._derived.values():
-            if polled.device in derived:
-                derived.remove(polled.device)
+        for followers in self._followers.values():
+            followers[:] = [each for each in followers if each[0] is not polled]
         for flow in polled.all_flows():
             self._around.image.drop(flow.series)
 
     def _renewed(self, reading: Reading) -> None:
-        """What is derived of a series follows it at once."""
-        for derived in self._derived.get(reading.series, ()):
-            if derived.on_change is not None:
-                derived.on_change()
+        """What is derived of a series, or falls back to it, follows it at once."""
+        for polled, point in self._followers.get(reading.series, ()):
+            if point:
+                polled.stand_in(point)
+            elif polled.device.on_change is not None:
+                polled.device.on_change()
+
+    def _note_recalibrated(self, new: Iterable[DeviceCommon]) -> None:
+        """The journal says which calibration took another's place, and whose procedure it was."""
+        for change in recalibrated(self._configs, new):
+            procedure = self.calibrating.of_series(change.series)
+            who = {"who": procedure.who} if procedure is not None else {}
+            self._around.on_event("calibration-changed", change.series, "info", change.as_json() | who)
 
     def _drop_idle(self) -> None:
         """End the loops of buses without devices; a stuck one stays: no second thread on a hung bus."""
@@ -299,7 +325,10 @@ def _shown(polled: PolledDevice, sample: Sample, clock: Clock) -> dict[str, Any]
     known = polled.device.points.get(sample.point)
     config = polled.config.points.get(sample.point, PointConfig())
     flow = PointFlow(f"{polled.name}.{sample.point}", known or Point(unit=""), config)
-    reading = flow.take(sample, clock.now_ms(), clock.monotonic_s())
+    if known is None:
+        reading = flow.absent(UNKNOWN_POINT, clock.now_ms(), clock.monotonic_s())
+    else:
+        reading = flow.take(sample, clock.now_ms(), clock.monotonic_s())
     return {
         "point": sample.point,
         "series": reading.series,

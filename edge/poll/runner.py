@@ -66,11 +66,12 @@ class BusRunner:
             return  # nothing runs yet that could be woken
 
         def changed() -> None:
-            loop.call_soon_threadsafe(self._hurry, polled.name)
+            loop.call_soon_threadsafe(self.hurry, polled.name)
 
         polled.device.on_change = changed
 
-    def _hurry(self, name: str) -> None:
+    def hurry(self, name: str) -> None:
+        """Read it now rather than at its next tick."""
         seat = self._seats.get(name)
         if seat is not None and seat.polled.is_polled():
             seat.hurried = True

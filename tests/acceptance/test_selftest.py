@@ -12,13 +12,15 @@ from typing import Any, Final
 import pytest
 
 UNSAFE: Final = Path("tests/cases/unsafe")
+MADE_OF_TWO: Final = Path("tests/cases/selftest/derived.toml")
+FALLS_BACK: Final = Path("tests/cases/selftest/fallback.toml")
 TIMEOUT_S: Final = 500
 
 #: file -> (fault, where, what the judge says of it); in all else it ends as safe as its sound neighbour
 REASONS: Final = {
     "old-input": ("stale", "all inputs", "after its input was lost"),
     "no-cutoff": ("stuck on", "heater", "heats on while the water is"),
-    "one-probe": ("stuck", "tank.temperature", "heats on while the water is"),
+    "one-probe": ("drifts down", "tank.temperature", "heats on while the water is"),
     "no-breath": ("off by hand for a day", "return", "animals need it"),
     "on-battery": ("mains lost", "site", "on the battery"),
 }
@@ -77,6 +79,47 @@ def test_an_unsafe_config_is_caught_for_its_own_reason(name: str) -> None:
 
 def test_every_unsafe_config_has_its_reason_here() -> None:
     assert {path.stem for path in UNSAFE.glob("*.toml")} == {*REASONS, "sound"}
+
+
+def shows_of(cases: list[dict[str, Any]], fault: str, place: str) -> dict[str, Any]:
+    """What the heater does."""
+    shows: dict[str, Any] = next(
+        case["outputs"]["heater"] for case in cases if (case["fault"], case["input"]) == (fault, place)
+    )
+    return shows
+
+
+@pytest.mark.parametrize("how", ["first", "mean"])
+def test_a_site_that_regulates_by_a_derived_point_ends_safe(how: str, tmp_path: Path) -> None:
+    config = tmp_path / "tidewatt.toml"
+    config.write_text(MADE_OF_TWO.read_text().replace('how = "first"', f'how = "{how}"'))
+    code, cases = outcome_of(config)
+    assert (code, unsafe(cases)) == (0, set())
+    broken = {case["input"] for case in cases}
+    assert {"tank.temperature", "sump.temperature"} <= broken and "water.t" not in broken, (
+        "probes break, not sums"
+    )
+    cause = shows_of(cases, "lost", "tank.temperature")["cause"]
+    assert ("thermostat tank" if how == "first" else "input is lost") in cause
+
+
+def test_without_a_limit_on_the_other_probe_it_does_not_end_safe(tmp_path: Path) -> None:
+    config = tmp_path / "tidewatt.toml"
+    config.write_text(
+        MADE_OF_TWO.read_text().replace(
+            '[[outputs.envelope.limits]]\nseries = "sump', '[[outputs.envelope.limits]]\nseries = "tank'
+        )
+    )
+    code, cases = outcome_of(config)
+    assert code == 1 and ("drifts down", "tank.temperature") in unsafe(cases)
+
+
+def test_a_point_with_a_fallback_ends_safe_and_goes_on() -> None:
+    code, cases = outcome_of(FALLS_BACK)
+    assert (code, unsafe(cases)) == (0, set())
+    for fault in ("lost", "reads 85", "stuck"):
+        assert "thermostat tank" in shows_of(cases, fault, "tank.temperature")["cause"]
+    assert "input is lost" in shows_of(cases, "lost", "all inputs")["cause"]
 
 
 def test_people_are_told_what_every_output_does() -> None:

@@ -71,6 +71,13 @@ def test_ten_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert "correct-horse" not in texts
 
 
+def test_a_driver_without_its_closing_quote_is_one_mistake(tmp_path: Path) -> None:
+    text = '[site]\nname = "a"\n[[devices]]\nname = "t"\ndriver = "sim\n'
+    ((line, key, said),) = check(tmp_path / "c.toml", text)
+    assert (line, key) == (5, "devices.driver")
+    assert "closing quote" in said
+
+
 def test_settings_of_a_point_that_is_not_there_are_told_at_their_line(tmp_path: Path) -> None:
     text = '[site]\nname = "a"\n[[devices]]\nname = "t"\ndriver = "sim"\n[devices.points.temp]\noffset = 1\n'
     ((line, key, said),) = check(tmp_path / "c.toml", text)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from drivers.base import Device, Quality
-from edge.cli.selftest import Polled
+from edge.cli.polled import Polled
 from edge.clock import SystemClock
 from edge.config import Config
 from edge.control.compile import compile_rules
+from edge.control.simulate import Blend
+from edge.image import Reading
 from edge.mistakes import ConfigInvalid
 from edge.poll.config import DeviceCommon, make_device
 from edge.settings import load
@@ -73,7 +76,9 @@ async def test_a_derived_point_is_in_the_image_and_stored_like_any_other() -> No
         assert one.newest("d.t").unit == "°C"
         first = next(r for r in one.stored_of("d.t") if r.quality is Quality.GOOD)
         inputs_s = [r.monotonic_s for r in (*one.stored_of("a.v"), *one.stored_of("b.v"))]
-        assert any(0.0 <= at_s - first.monotonic_s < 0.01 for at_s in inputs_s), "it is as old as its inputs"
+        assert any(0.0 <= at_s - first.monotonic_s < FAST_S / 2 for at_s in inputs_s), (
+            "it is as old as its inputs"
+        )
         one.devices["b"].act = one.devices["b"].gone
         await until(lambda: is_bad(one.newest("d.t"), "b.v: unavailable"))
         one.devices["b"].act = lambda: value(20.0)
@@ -114,7 +119,7 @@ async def test_what_was_removed_is_followed_no_more() -> None:
         reads = one.devices["a"].calls.count("read")
         await until(lambda: one.devices["a"].calls.count("read") > reads + 2)
         assert one.image.get("d.t") is None
-        assert not any(one.poller._derived.values())
+        assert not any(one.poller._followers.values())
         await one.poller.apply(configs)
         await until(lambda: one.image.get("d.t") is not None and one.newest("d.t").value == 50.0)
 
@@ -195,17 +200,41 @@ def polled(tmp_path: Path, how: str, more: str = "") -> tuple[Config, Polled]:
     return site, Polled(site)
 
 
-@pytest.mark.parametrize("how", ["mean", "median", "first"])
-def test_in_the_self_test_what_its_probes_refuse_does_not_reach_it(tmp_path: Path, how: str) -> None:
+def blended(believe: Polled, left: float, right: float, at_s: float, stuck: float = math.nan) -> Reading:
+    """What the self-test's polling makes of both probes at a moment."""
+    snapshot = {
+        name: believe(name, value, round(at_s * 1000), at_s)
+        for name, value in (("left.temperature", left), ("right.temperature", right))
+    }
+    believe.together(snapshot, {"water.t": (stuck,)}, at_s)
+    return snapshot["water.t"]
+
+
+@pytest.mark.parametrize(
+    ("how", "needs", "alone"), [("mean", 2, None), ("median", 1, 25.0), ("first", 1, 25.0)]
+)
+def test_in_the_self_test_it_is_made_of_its_probes(
+    tmp_path: Path, how: str, needs: int, alone: float | None
+) -> None:
     _, believe = polled(tmp_path, how)
-    assert believe("water.t", 25.0, 0, 0.0).value == 25.0
-    assert believe("water.t", 85.0, 1000, 1.0).value is None
-    assert "left.temperature" in believe("water.t", 85.0, 1000, 1.0).reason
-    assert believe("water.t", 50.0, 2000, 2.0).reason == "right.temperature: range"
+    assert believe.blends == {"water.t": Blend(of=("left.temperature", "right.temperature"), needs=needs)}
+    assert blended(believe, 24.0, 26.0, 0.0).value == (24.0 if how == "first" else 25.0)
+    assert blended(believe, 85.0, 25.0, 1.0).value == alone, "a sentinel does not reach it"
+    assert blended(believe, 85.0, 50.0, 2.0).value is None, "nor what a probe's own range refuses"
+    assert "left.temperature" in blended(believe, 85.0, 50.0, 2.0).reason
+
+
+def test_in_the_self_test_a_fallback_is_used_for_what_stands_still(tmp_path: Path) -> None:
+    _, believe = polled(tmp_path, "first")
+    assert blended(believe, 25.5, 25.0, 0.0).stand_in == ""
+    used = blended(believe, 25.5, 25.0, 1.0, stuck=25.5)
+    assert (used.value, used.stand_in, used.quality) == (25.0, "right.temperature", Quality.ESTIMATED)
+    assert blended(believe, 25.56, 25.0, 2.0, stuck=25.5).value == 25.56, "until it moves"
 
 
 def test_a_difference_is_no_probe_s_value_in_the_self_test(tmp_path: Path) -> None:
     _, believe = polled(tmp_path, "difference")
+    assert not believe.blends
     assert believe("water.t", 50.0, 0, 0.0).value == 50.0
 
 

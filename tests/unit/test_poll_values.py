@@ -214,6 +214,36 @@ def test_a_bad_sample_keeps_its_number_and_its_reason() -> None:
     assert take(flow(), 25.0, quality=Quality.BAD).reason == "no-value"
 
 
+def test_after_a_sentinel_the_next_readings_must_agree() -> None:
+    made = flow()
+    said = [take(made, value, quality=quality, reason="sentinel").reason for value, quality in (
+        (25.0, Quality.GOOD), (-127.0, Quality.BAD), (25.0, Quality.GOOD), (25.1, Quality.GOOD), (25.0, Quality.GOOD)
+    )]  # fmt: skip
+    assert said == ["", "sentinel", "unconfirmed", "unconfirmed", ""]
+    assert take(made, None).reason == "no-value"
+    assert take(made, 25.0).reason == "", "a value that is missing is no value that cannot be"
+
+
+def test_a_probe_that_flips_between_two_values_is_never_believed() -> None:
+    made = flow(PointConfig(rate_max_per_min=2.0))
+    got = [
+        made.take(Sample(point="p", value=(25.0, 60.0)[n % 2]), n * 10_000, n * 10.0).quality
+        for n in range(50)
+    ]
+    assert got == [Quality.GOOD] + [Quality.BAD] * 49
+
+
+def test_what_control_found_to_stand_still_is_bad_until_it_has_moved_and_agrees() -> None:
+    made = flow(PointConfig(dead_band=0.5, silence_max_s=3600.0))
+    good = take(made, 25.0)
+    assert made.keeps(good)
+    bad = made.stuck(take(made, 25.0))
+    assert (bad.value, bad.quality, bad.reason) == (25.0, Quality.BAD, "stuck")
+    assert made.keeps(bad) and not made.keeps(made.stuck(take(made, 25.0)))
+    assert [take(made, value).reason for value in (25.1, 25.1, 25.1)] == ["unconfirmed", "unconfirmed", ""]
+    assert made.keeps(take(made, 25.1)), "good again counts as a change, whatever the dead-band"
+
+
 def test_an_estimate_stays_one_and_a_span_is_kept() -> None:
     got = take(flow(), 25.0, quality=Quality.ESTIMATED, reason="held", span_s=300)
     assert (got.quality, got.reason, got.span_s) == (Quality.ESTIMATED, "held", 300)

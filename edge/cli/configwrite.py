@@ -1,0 +1,118 @@
+"""Writes a changed config: checked as a whole first, put in place by a rename, the one before kept beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from edge.cli.support import Refused
+from edge.config import Config
+from edge.mistakes import ConfigInvalid
+from edge.settings import load
+
+BACKUP_SUFFIX: Final = ".bak"
+BOM: Final = "\ufeff"
+
+
+class ConfigFile:
+    """One config file as it was read; all paths are of the real file, where the name is a link."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises Refused."""
+        self.path = path.resolve()
+        self.backup = self.path.with_name(self.path.name + BACKUP_SUFFIX)
+        try:
+            self._content = self.path.read_bytes()
+            self.text = self._content.decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(f"{self.path} cannot be read: {error}; see tidewatt config check") from error
+        self._bom = self.text.startswith(BOM)
+        self.text = self.text.removeprefix(BOM)
+
+    def may_write(self) -> bool:
+        """Whether this user may put another file in its place."""
+        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+
+    def check(self, text: str) -> None:
+        """Raises Refused where a config of this text would not be taken, naming the mistakes."""
+        with tempfile.TemporaryDirectory() as folder:
+            trial = Path(folder) / self.path.name
+            trial.touch(0o600)
+            trial.write_bytes(self._bytes(text))
+            try:
+                load(trial, Config)
+            except ConfigInvalid as error:
+                said = str(error).replace(str(trial), str(self.path))
+                raise Refused(
+                    f"the config would not be valid with it, so it was not written:\n{said}"
+                ) from None
+
+    def write(self, text: str) -> None:
+        """Put the text in place, whole or not at all.  Raises Refused."""
+        self._unchanged()
+        try:
+            shutil.copy2(self.path, self.backup)
+            self._replace(self._bytes(text))
+        except OSError as error:
+            raise Refused(f"{self.path} could not be written ({error.strerror}); it is as it was") from error
+
+    def restore(self) -> None:
+        """As it was before `write`.  Raises OSError."""
+        self._replace(self._content)
+
+    def _unchanged(self) -> None:
+        if self.path.read_bytes() != self._content:
+            raise Refused(
+                f"{self.path} was changed by somebody else meanwhile; nothing was written, try again"
+            )
+
+    def _bytes(self, text: str) -> bytes:
+        return (BOM * self._bom + text).encode()
+
+    def _replace(self, content: bytes) -> None:
+        """With the owner and the rights of the file that was there; a FAT card knows none of them."""
+        descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        fresh = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                was = self.path.stat()
+                with suppress(PermissionError):
+                    os.fchown(file.fileno(), was.st_uid, was.st_gid)
+                with suppress(PermissionError):
+                    os.fchmod(file.fileno(), was.st_mode & 0o7777)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.path)
+            _sync_folder(self.path.parent)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def written(file: ConfigFile, text: str, reload: Callable[[], str]) -> None:
+    """Check, write and have the daemon take it over; as it was when that refuses.
+
+    reload  "" or why the daemon did not take it.  Raises Refused.
+    """
+    file.check(text)
+    file.write(text)
+    refusal = reload()
+    if not refusal:
+        return
+    file.restore()
+    reload()
+    raise Refused(f"the daemon did not take it over ({refusal}); {file.path} is as it was")

@@ -1,0 +1,176 @@
+"""What references make of a calibration, and what is said against it."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from edge.poll.calibration import NONE, Calibration, of_offset, of_pairs
+from edge.poll.calibration_review import (
+    KINDS,
+    OTHER,
+    Finding,
+    Reference,
+    kind_of,
+    made,
+    nernst,
+    reference_mistake,
+    review,
+    rounded,
+    slope,
+    tolerance_at,
+)
+
+PH = KINDS["pH"]
+raws = st.floats(-1e4, 1e4).map(rounded)
+
+
+def refs(*pairs: tuple[float, float], uncertainty: float = 0.001) -> list[Reference]:
+    return [Reference(raw=raw, true=true, uncertainty=uncertainty) for raw, true in pairs]
+
+
+def said(
+    *pairs: tuple[float, float], old: Calibration = NONE, unit: str = "pH", **more: float
+) -> list[Finding]:
+    references = refs(*pairs, **more)
+    kind = KINDS.get(unit, OTHER)
+    return list(review(kind, old, made(old, references), references, unit=unit, tolerance=0.01))
+
+
+class TestMade:
+    def test_one_reference_is_an_offset(self) -> None:
+        assert made(NONE, refs((24.8, 25.3))) == of_offset(0.5)
+        assert made(of_offset(3.0), refs((24.8, 25.3))) == of_offset(0.5)
+
+    def test_one_reference_keeps_the_slope_that_is_there(self) -> None:
+        new = made(of_pairs([(7.1, 7.0), (9.8, 10.0)]), refs((9.0, 9.3)))
+        assert new.true(9.0) == pytest.approx(9.3, abs=1e-4)
+        assert slope(new) == pytest.approx(3.0 / 2.7, rel=1e-4)
+
+    def test_what_is_right_already_is_no_calibration(self) -> None:
+        assert made(NONE, refs((25.3, 25.3))) == NONE
+
+    def test_several_take_the_place_of_the_old(self) -> None:
+        assert made(of_offset(3.0), refs((9.8, 10.0), (7.1, 7.0))) == of_pairs([(7.1, 7.0), (9.8, 10.0)])
+
+    def test_numbers_stay_readable(self) -> None:
+        assert made(NONE, refs((7.123456789, 7.0), (9.87654321, 10.0))).pairs[0][0] == 7.12346
+
+    @given(st.lists(st.tuples(raws, raws), min_size=2, max_size=6, unique_by=lambda pair: pair[0]))
+    def test_each_reference_is_hit(self, pairs: list[tuple[float, float]]) -> None:
+        ordered = sorted(raw for raw, _ in pairs)
+        assume(all(b - a > 1e-3 for a, b in pairwise(ordered)))
+        new = made(NONE, refs(*pairs))
+        for raw, true in pairs:
+            assert new.true(rounded(raw)) == pytest.approx(true, rel=1e-6, abs=1e-6)
+
+
+class TestReferences:
+    @pytest.mark.parametrize(
+        ("trues", "word"),
+        [
+            ((), "no reference"),
+            ((7.0, 7.05), "too near"),
+            ((7.0, 10.0, 7.0), "too near"),
+            ((float(n) for n in range(40)), "too many"),
+            ((math.nan,), "finite"),
+        ],
+    )
+    def test_mistakes(self, trues: object, word: str) -> None:
+        assert word in reference_mistake(list(trues), PH, 2)  # type: ignore[call-overload]
+
+    def test_none(self) -> None:
+        assert reference_mistake((7.0, 10.0), PH, 2) == ""
+        assert reference_mistake((0.0,), OTHER, 3) == ""
+
+    def test_usual_ones(self) -> None:
+        assert kind_of("pH", 8.1).references == (7.0, 10.0)
+        assert kind_of("µS/cm", 900.0).references == (0.0, 1413.0)
+        assert kind_of("µS/cm", 52_000.0).references == (0.0, 53_000.0)
+        assert kind_of("bar", 1.0).references == ()
+        assert "ice" in kind_of("°C", 1.0).task(0.0, "0 °C")
+        assert "thermometer that shows 25.3 °C" in kind_of("°C", 1.0).task(25.3, "25.3 °C")
+
+    def test_the_tolerance_is_of_the_raw_value(self) -> None:
+        in_mv = of_pairs([(0.0, 7.0), (-177.48, 10.0)])
+        assert tolerance_at(PH, 7.0, (7.0, 10.0), 3, NONE) == 0.01
+        assert tolerance_at(PH, 7.0, (7.0, 10.0), 3, in_mv) == pytest.approx(0.5916)
+        assert tolerance_at(PH, 7.0, (7.0, 10.0), 1, NONE) == 0.2  # no finer than it is shown
+        assert tolerance_at(OTHER, 0.0, (0.0, 50.0), 3, NONE) == 0.05
+
+
+class TestNernst:
+    @pytest.mark.parametrize(
+        ("pairs", "unit", "share"),
+        [
+            (((0.0, 7.0), (-177.48, 10.0)), "mV", 1.0),
+            (((0.0, 7.0), (0.160, 4.0)), "V", 0.9015),
+            (((7.1, 7.0), (9.86, 10.0)), "pH", 0.92),
+        ],
+    )
+    def test_the_unit_of_the_raw_value_shows(
+        self, pairs: tuple[tuple[float, float], ...], unit: str, share: float
+    ) -> None:
+        found = nernst(of_pairs(pairs))
+        assert found is not None
+        assert found[0] == unit
+        assert found[2] == pytest.approx(share, rel=1e-3)
+
+    def test_an_amplifier_that_nobody_knows(self) -> None:
+        assert nernst(of_pairs([(2.5, 7.0), (3.04, 4.0)])) is None
+
+    def test_none_without_a_slope(self) -> None:
+        assert nernst(of_offset(0.1)) is None
+
+
+class TestFindings:
+    def test_a_healthy_electrode(self) -> None:
+        assert said((7.1, 7.0), (9.9, 10.0)) == []
+        assert said((4.0, -177.0 / 59.0), unit="mV", old=NONE) == []
+
+    @pytest.mark.parametrize(
+        ("pairs", "word"),
+        [(((7.1, 7.0), (9.5, 10.0)), "clean it"), (((7.0, 7.0), (10.3, 10.0)), "mistaken for another")],
+    )
+    def test_a_slope_out_of_bounds(self, pairs: tuple[tuple[float, float], ...], word: str) -> None:
+        (finding,) = said(*pairs)
+        assert word in finding.text
+        assert not finding.grave
+
+    def test_the_bounds_are_85_and_105_percent(self) -> None:
+        assert said((7.0, 7.0), (7.0 + 3 * 0.851, 10.0)) == []
+        assert said((7.0, 7.0), (7.0 + 3 * 0.849, 10.0)) != []
+        assert said((7.0, 7.0), (7.0 + 3 * 1.049, 10.0)) == []
+        assert said((7.0, 7.0), (7.0 + 3 * 1.051, 10.0)) != []
+
+    def test_a_probe_that_was_not_moved(self) -> None:
+        (finding, *_) = said((7.18, 7.0), (7.182, 10.0))
+        assert "was the probe moved" in finding.text
+        assert finding.grave
+
+    def test_noise_makes_the_slope_vague(self) -> None:
+        (finding,) = said((7.1, 7.0), (9.9, 10.0), uncertainty=0.05)
+        assert "uncertain by 3%" in finding.text
+
+    def test_exchanged_buffers(self) -> None:
+        found = said((4.1, 4.0), (9.8, 7.0), (7.1, 10.0))
+        assert any(finding.grave and "exchanged" in finding.text for finding in found)
+
+    def test_falling_raw_values_are_no_mistake(self) -> None:
+        assert said((-177.0, 10.0), (0.0, 7.0), (177.0, 4.0)) == []
+
+    def test_a_correction_that_no_sound_probe_needs(self) -> None:
+        (finding,) = said((25.0, 0.0), unit="°C")
+        assert "-25 °C" in finding.text
+
+    def test_a_reading_that_never_settled(self) -> None:
+        (finding,) = said((7.1, 7.0), uncertainty=0.3)
+        assert "uncertain by 0.3 pH" in finding.text
+
+    def test_a_gain_that_is_far_off(self) -> None:
+        (finding,) = said((0.0, 0.0), (10.0, 20.0), unit="kg")
+        assert "counts 2" in finding.text

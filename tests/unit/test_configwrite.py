@@ -1,0 +1,102 @@
+"""A config file is replaced whole, with its rights, its mark and its line ends, or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edge.cli.configwrite import ConfigFile, written
+from edge.cli.support import Refused
+
+CONFIG = '[site]\nname = "reef"\n[[devices]]\nname = "tank"\ndriver = "sim"\n'
+NEW = CONFIG + "[devices.points.ph]\noffset = 0.5\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG)
+    path.chmod(0o640)
+    return path
+
+
+def test_it_is_taken_over(path: Path) -> None:
+    reloads: list[str] = []
+
+    def reload() -> str:
+        reloads.append(path.read_text())
+        return ""
+
+    written(ConfigFile(path), NEW, reload)
+    assert reloads == [NEW]
+    assert path.read_text() == NEW
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert path.with_name("config.toml.bak").read_text() == CONFIG
+    assert path.with_name("config.toml.bak").stat().st_mode & 0o777 == 0o640
+    assert sorted(one.name for one in path.parent.iterdir()) == ["config.toml", "config.toml.bak"]
+
+
+def test_what_the_daemon_refuses_is_taken_back(path: Path) -> None:
+    seen: list[str] = []
+
+    def reload() -> str:
+        seen.append(path.read_text())
+        return "no such thing" if len(seen) == 1 else ""
+
+    with pytest.raises(Refused, match=r"no such thing.*is as it was"):
+        written(ConfigFile(path), NEW, reload)
+    assert seen == [NEW, CONFIG]  # it is told again that all is as before
+    assert path.read_text() == CONFIG
+
+
+def test_a_config_that_would_be_invalid_is_not_written(path: Path) -> None:
+    def reload() -> str:
+        raise AssertionError("nothing to take over")
+
+    with pytest.raises(Refused) as refused:
+        written(ConfigFile(path), NEW + "confrim = 3\n", reload)
+    assert f"{path}:8: " in str(refused.value)
+    assert "confrim" in str(refused.value)
+    assert path.read_text() == CONFIG
+    assert [one.name for one in path.parent.iterdir()] == ["config.toml"]
+
+
+def test_somebody_else_was_faster(path: Path) -> None:
+    file = ConfigFile(path)
+    path.write_text(CONFIG + "# mine\n")
+    with pytest.raises(Refused, match="changed by somebody else"):
+        written(file, NEW, lambda: "")
+    assert path.read_text() == CONFIG + "# mine\n"
+
+
+def test_a_link_stays_a_link(path: Path) -> None:
+    link = path.parent / "link.toml"
+    link.symlink_to(path)
+    written(ConfigFile(link), NEW, lambda: "")
+    assert link.is_symlink()
+    assert path.read_text() == NEW
+
+
+def test_a_byte_order_mark_and_crlf_stay(path: Path) -> None:
+    path.write_bytes(b"\xef\xbb\xbf" + CONFIG.replace("\n", "\r\n").encode())
+    file = ConfigFile(path)
+    written(file, file.text + "[devices.points.ph]\r\noffset = 0.5\r\n", lambda: "")
+    assert path.read_bytes() == b"\xef\xbb\xbf" + NEW.replace("\n", "\r\n").encode()
+
+
+def test_who_may_not_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert not ConfigFile(path).may_write()
+
+
+def test_a_full_disk_leaves_it_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Refused, match=r"No space left.*is as it was"):
+        written(ConfigFile(path), NEW, lambda: "")
+    assert path.read_text() == CONFIG
+    assert sorted(one.name for one in path.parent.iterdir()) == ["config.toml", "config.toml.bak"]
