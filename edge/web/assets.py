@@ -20,6 +20,7 @@ MEDIA: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".png": "image/png",
 }
 NAMES: Final = tuple(sorted(path.name for path in FOLDER.iterdir() if path.suffix in MEDIA))
 GZIP_WBITS: Final = 31

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 import structlog
 import uvicorn
 from starlette.applications import Starlette
@@ -24,7 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edge.clock import Clock
 from edge.metrics import Metrics
-from edge.web import api, assets
+from edge.web import api, assets, handbook
 from edge.web.backend import Backend, NotFound, Unavailable
 from edge.web.config import WebConfig
 from edge.web.replies import encode, refuse
@@ -152,6 +153,7 @@ def _endpoint(route: Route, clock: Clock) -> StarletteRoute:
 
 def _files(table: Sequence[Route], version: str) -> list[StarletteRoute]:
     made: dict[str, assets.Asset] = {}
+    chapters: dict[str, assets.Asset] = {}
 
     def asset(name: str) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -171,16 +173,34 @@ def _files(table: Sequence[Route], version: str) -> list[StarletteRoute]:
         if "docs" not in made:
             from edge.web import openapi
 
-            made["docs"] = assets.make(openapi.page(table, version).encode(), "text/html; charset=utf-8")
+            made["docs"] = assets.make(openapi.page(table, version).encode(), assets.MEDIA[".html"])
         return assets.send(request, made["docs"])
+
+    async def chapter(request: Request) -> Response:
+        topic = request.path_params.get("topic", handbook.CONTENTS)
+        if topic not in chapters:
+            chapters[topic] = await anyio.to_thread.run_sync(_chapter, topic)
+        return assets.send(request, chapters[topic])
 
     return [
         StarletteRoute("/", asset("index.html"), methods=["GET"]),
         StarletteRoute("/favicon.ico", asset("icon.svg"), methods=["GET"]),
         *(StarletteRoute(f"/page/{name}", asset(name), methods=["GET"]) for name in assets.NAMES),
+        StarletteRoute("/handbook", chapter, methods=["GET"]),
+        StarletteRoute("/handbook/{topic}", chapter, methods=["GET"]),
         StarletteRoute("/api/v1/openapi.json", document, methods=["GET"]),
         StarletteRoute("/api/v1/docs", docs, methods=["GET"]),
     ]
+
+
+def _chapter(topic: str) -> assets.Asset:
+    """A chapter of the handbook, or its picture; for a thread: it takes a small Pi half a second.  Raises NotFound."""
+    if topic in handbook.PICTURES:
+        return assets.make((handbook.FOLDER / topic).read_bytes(), assets.MEDIA[".png"])
+    found = handbook.find(topic)
+    if found is None:
+        raise NotFound(f"the handbook has no chapter {topic[:80]!r}; /handbook lists what it has")
+    return assets.make(handbook.page(found).encode(), assets.MEDIA[".html"])
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
