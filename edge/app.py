@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from edge import outside
 from edge.clock import Clock
 from edge.config import Config
-from edge.control.loop import DEVICE
+from edge.control.parts import LEVEL_SERIES
 from edge.control.queries import last_changes
 from edge.ground import Ground
 from edge.local import LocalRefused, LocalUnavailable, http_socket_path, socket_path
@@ -41,7 +41,7 @@ from edge.meters.uploads import NotTaken
 from edge.mistakes import ConfigInvalid
 from edge.outside import Around
 from edge.status import Site
-from edge.store import totals
+from edge.store import tiers, totals
 from edge.store.blocks import BlockBuilder
 from edge.store.check import quick_check
 from edge.store.database import Store, StoreError
@@ -122,7 +122,7 @@ class App:
         start("retention", retention.run)
         budget = Budget(
             self.store, self.config.store, self.clock, settled=self._may_go, in_flight=self._in_flight,
-            give_up=self.outbox.give_up, shrink=retention.shrink, put_event=self.events.put,
+            give_up=self.outbox.give_up, shrink=tiers.shrink, put_event=self.events.put,
             problems=self.problems, press=self._press, kept_bytes=ledger.stored_bytes,
         )  # fmt: skip
         self.site.budget = budget
@@ -338,7 +338,7 @@ class App:
 def _series_of(config: Config, series: set[str]) -> set[str]:
     """Those of the series that a device or an output of the config has."""
     names = {device.name for device in config.devices}
-    outputs = {f"{DEVICE}.{output.name}" for output in config.outputs}
+    outputs = {f"{LEVEL_SERIES}.{output.name}" for output in config.outputs}
     return {name for name in series if name.split(".", 1)[0] in names or name.rpartition(".")[0] in outputs}
 
 

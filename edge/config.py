@@ -32,6 +32,7 @@ from edge.meters.config import MetersConfig
 from edge.options import AtRunTime
 from edge.poll.config import DeviceCommon, PollConfig, device_model, installed_devices_model
 from edge.poll.derived import derived_mistakes
+from edge.poll.fallback import fallback_mistakes
 from edge.settings import CrossChecked
 from edge.store.config import StoreConfig
 from edge.tomllines import KeyPath
@@ -39,7 +40,6 @@ from edge.uplink.config import UplinkConfig
 from edge.web.config import WebConfig
 from sync.config import SinkConfig
 
-DEFAULT_PATH: Final = "/etc/tidewatt/config.toml"
 ELSEWHERE: Final = "an option of the daemon; the upstream process does not read it"
 SITE_HEADING: Final = re.compile(r"^[ \t]*(?:\[[ \t]*site[ \t]*\]|site[ \t]*[.=])", re.MULTILINE)
 SINK_HEADING: Final = re.compile(r"^[ \t]*(?:\[[ \t]*sink[ \t]*\]|sink[ \t]*[.=])", re.MULTILINE)
@@ -106,6 +106,7 @@ class Config(CrossChecked):
         """Doubled device names, what points are derived from, what control's tables say and this board has."""
         yield from cls._doubled_devices(values)
         yield from derived_mistakes(values.get("devices"), _device_adapter().validate_python)
+        yield from fallback_mistakes(values.get("devices"), _device_adapter().validate_python)
         yield from check_values(values, boards.here(), _device_adapter().validate_python)
 
     @classmethod

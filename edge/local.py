@@ -13,8 +13,8 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -108,7 +108,7 @@ def address_of(path: Path) -> Iterator[str]:
 
 
 class LocalServer:
-    """Answers requests with `verbs`; `run` serves until cancelled, `async with` serves meanwhile.
+    """Answers requests with `verbs`; `run` serves until cancelled.
 
     A verb gets the arguments and the peer, and returns what JSON can hold; it refuses with LocalRefused.
     """
@@ -137,14 +137,6 @@ class LocalServer:
                     server.close()
         finally:
             unlink_if(self.path, identity)
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[LocalServer]:
-        """Serve while the block runs."""
-        async with anyio.create_task_group() as group:
-            await group.start(self.run)
-            yield self
-            group.cancel_scope.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1

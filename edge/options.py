@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 import annotated_types
 from pydantic import BaseModel, GetCoreSchemaHandler, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, PydanticUndefined
+from pydantic_core import CoreSchema
 
 from edge.tomllines import KeyPath
 
@@ -176,10 +176,6 @@ def help_text(field: FieldInfo) -> str:
     elif isinstance(default, int | float) or (isinstance(default, str) and default):
         parts.append(f"default {default}")
     return "; ".join(part for part in parts if part)
-
-
-def has_default(field: FieldInfo) -> bool:
-    return field.default is not PydanticUndefined or field.default_factory is not None
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -15,9 +15,10 @@ from typing import Any, Final, TypeVar, cast
 from pydantic import BaseModel, ValidationError, create_model
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from edge.mistakes import ConfigInvalid, Mistake, masked, read_toml, secrets_in, slips, value_mistakes
-from edge.options import field_types, is_model, nearest, value_at
+from edge.mistakes import ConfigInvalid, Mistake, masked, secrets_in, slips, value_mistakes
+from edge.options import DISCRIMINATOR, field_types, is_model, nearest, value_at
 from edge.tomllines import KeyPath, find_lines
+from edge.tomlsyntax import read_toml
 
 ENV_PREFIX: Final = "TIDEWATT_"
 ENV_NESTING: Final = "__"
@@ -80,7 +81,8 @@ def _read(path: Path, model: type[ModelT]) -> tuple[ModelT, _Locator, dict[str, 
         if any(path[: len(at)] == at for path in crossed):
             continue  # said already, and at its own line
         # What stands in a line that was passed over for its syntax is not missing as well.
-        if not (said.startswith("is missing") and _plain(at) in unread):
+        missed = (*at, DISCRIMINATOR) if said.startswith("the driver is missing") else at
+        if not ("is missing" in said and _plain(missed) in unread):
             found.setdefault(at, said)
     mistakes += [locate.mistake(at, masked(said, secrets)) for at, said in found.items()]
     mistakes += [Mistake(0, f"environment {name}", "", said) for name, said in wrong]

@@ -19,7 +19,7 @@ from edge.control.service import Control
 from edge.image import Image, Reading
 from edge.meters.service import Meters
 from edge.poll.poller import Poller
-from edge.store import history
+from edge.store import questions
 from edge.store.card import UNKNOWN_WEAR, Card, Wear
 from edge.store.database import Store
 from edge.store.events import EventQueue
@@ -262,18 +262,18 @@ class Site:
     # ---------------------------------------------------------------------------------------- history
 
     async def series(self) -> Sequence[Mapping[str, Any]]:
-        return await history.series_list(self._store.path)
+        return await questions.series(self._store.path)
 
     async def readings(self, query: ReadingsQuery) -> Sequence[Mapping[str, Any]]:
         try:
-            return await history.readings(
+            return await questions.readings(
                 self._store.path, query.series, query.from_ms, query.to_ms, query.limit, query.resolution_s
             )
         except KeyError as error:
             raise NotFound(f"there is no series {error.args[0]!r}; /api/v1/series lists them") from None
 
     async def events(self, query: EventsQuery) -> Sequence[Mapping[str, Any]]:
-        return await history.events(
+        return await questions.events(
             self._store.path, limit=query.limit, before=query.before, kinds=query.kinds
         )
 

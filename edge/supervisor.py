@@ -6,9 +6,9 @@ A loop that crashes is started again after a growing pause; one that returns has
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import anyio
 import structlog
@@ -24,6 +24,9 @@ STABLE_AFTER_S: Final = 60.0
 
 Severity = Literal["info", "warning", "alarm"]
 Health = Literal["ok", "degraded", "failing"]
+
+PutEvent = Callable[[str, str, str, Mapping[str, Any] | None], None]
+"""Takes an event, (kind, subject, severity, body), to be written soon; never blocks."""
 
 log = structlog.get_logger(__name__)
 

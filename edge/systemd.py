@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 STATUS_CHARACTERS_MAX: Final = 400
@@ -15,8 +14,6 @@ STATUS_CHARACTERS_MAX: Final = 400
 
 class _Clock(Protocol):
     def monotonic_s(self) -> float: ...
-
-    async def sleep(self, seconds: float) -> None: ...
 
 
 class Notifier:
@@ -48,10 +45,6 @@ class Notifier:
         """A reload begins; `ready` ends it.  systemd wants the time since boot with it."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={round(clock.monotonic_s() * 1_000_000)}")
 
-    def extend_timeout(self, seconds: float) -> None:
-        """Ask for more time to start or stop, from now on."""
-        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
-
     def _send(self, *lines: str) -> None:
         if not self._address or not lines:
             return
@@ -77,12 +70,3 @@ def watchdog_interval_s() -> float | None:
     if pid and pid != str(os.getpid()):
         return None
     return int(timeout_us) / 1_000_000
-
-
-async def feed_watchdog(notifier: Notifier, clock: _Clock, alive: Callable[[], Awaitable[bool]]) -> None:
-    """Feed the watchdog at half its interval while `alive` says so; ends at once where there is none."""
-    interval_s = watchdog_interval_s()
-    while interval_s is not None:
-        if await alive():
-            notifier.watchdog()
-        await clock.sleep(interval_s / 2)

@@ -91,6 +91,11 @@ class Module:
         """Where its revisions lie."""
         return self.versions or FOLDER / self.side.value / self.name / "versions"
 
+    @property
+    def optional(self) -> bool:
+        """Whether a site can do without: one of the edge's main file that nothing else stands on."""
+        return self.home is Home.MAIN and self.name != "core"
+
     def __str__(self) -> str:
         return f"{self.side.value} {self.name}"
 

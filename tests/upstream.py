@@ -168,7 +168,7 @@ def completeness(dsn: str, stream: str = messages.READINGS, log: int = LOG) -> d
     return {key: rows[0][key] for key in ("state", "head", "stored", "refused", "gaps", "lost", "missing")}
 
 
-async def until(check: Callable[[], object], within_s: float = 30) -> None:
+async def until(check: Callable[[], object], within_s: float = 60) -> None:
     """Wait for something that nobody announces, such as what another process does."""
     with anyio.fail_after(within_s):
         while not check():  # noqa: ASYNC110 - there is no event to wait for

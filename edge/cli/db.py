@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from edge.cli.dbfiles import backup, reset, restore, seed, wipe
+from edge.cli import complete
+from edge.cli.dbfiles import backup, give_back, reset, restore, seed, wipe
+from edge.cli.generate import generate
 from edge.cli.support import Cli, Refused, json_option, pass_cli, print_json
 from edge.cli.table import Column, show
 from edge.cli.waiting import waiting
@@ -15,7 +17,7 @@ from edge.cli.waiting import waiting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from migrations.modules import Module, ModuleState, Revision
+    from migrations.modules import ModuleState, Revision
 
 GONE: Final = "its package is not installed; install it, or remove its tables"
 
@@ -45,7 +47,7 @@ def db() -> None:
     """
 
 
-for _command in (backup, restore, seed, reset, wipe):
+for _command in (backup, restore, seed, reset, wipe, generate):
     db.add_command(_command)
 
 
@@ -66,6 +68,7 @@ def migrate(cli: Cli, upstream: str, as_json: bool) -> None:
                 done = runner.migrate_upstream(upstream)
             else:
                 done = runner.migrate_edge(store.database, store.control_database, edge_modules())
+                give_back(store)
     except MigrationError as error:
         raise Refused(str(error)) from None
     if as_json:
@@ -125,84 +128,51 @@ def history(cli: Cli, upstream: str, as_json: bool) -> None:
 @db.command(
     epilog="""\b
 Examples:
-  tidewatt db generate "notes of a file" --head meters_core@head
-  tidewatt db generate "fill the new column" --head core_core@head --no-autogenerate --rev-id 0007
-  tidewatt db generate "quicker view" --head core_core@head --upstream postgresql://owner@localhost/postgres
-"""
-)
-@click.argument("message", metavar="MSG")
-@click.option("--head", required=True, metavar="X_core@head", help="The history that it continues.")
-@click.option("--rev-id", metavar="ID", default="", help="Its id; without it the next number.")
-@click.option("--no-autogenerate", is_flag=True, help="An empty step, to be written by hand.")
-@click.option("--upstream", metavar="DSN", default="", help="Upstream's history; a Postgres to compare on.")
-def generate(message: str, head: str, rev_id: str, no_autogenerate: bool, upstream: str) -> None:
-    """Write module X's next revision from its tables (for developers).
-
-    It is compared with a database made for that, never with one in use; only X's folder is written to, and only
-    X's tables are spoken of.
-    """
-    from migrations.generate import generate as write
-    from migrations.modules import MigrationError
-
-    module = _module_at(head, upstream)
-    try:
-        path = write(module, message, rev_id=rev_id, autogenerate=not no_autogenerate, dsn=upstream)
-    except MigrationError as error:
-        raise Refused(str(error)) from None
-    if path is None:
-        click.echo(f"nothing to do: the tables of {module} agree with its history")
-    elif no_autogenerate:
-        click.echo(f"wrote {path}; write both its steps before you keep it")
-    else:
-        click.echo(f"wrote {path}; read it before you keep it")
-
-
-def _module_at(head: str, upstream: str) -> Module:
-    """Raises click.BadParameter where no history has that head."""
-    from migrations.modules import UPSTREAM
-    from migrations.outside import edge_modules
-
-    modules = UPSTREAM if upstream else edge_modules()
-    heads = {f"{module.label}@head": module for module in modules}
-    if head not in heads:
-        side = "upstream" if upstream else "edge"
-        raise click.BadParameter(
-            f"{head!r} is no head on the {side} side; there are {', '.join(heads)}", param_hint="--head"
-        )
-    return heads[head]
-
-
-@db.command(
-    epilog="""\b
-Examples:
   tidewatt db detach weather          refuses while its tables hold rows
   tidewatt db detach weather --yes
+  tidewatt db detach meters --yes     with [meters] enabled = false
 """
 )
-@click.argument("module")
+@click.argument("module", shell_complete=complete.modules)
 @click.option("--yes", is_flag=True, help="Also where its tables hold rows.")
 @json_option
 @pass_cli
 def detach(cli: Cli, module: str, yes: bool, as_json: bool) -> None:
-    """Remove the tables of another package's MODULE, and what is known of their version.
+    """Remove a MODULE from the edge's database: its tables, and what is known of their version.
 
-    The daemon has to be stopped.  Remove the package first: while it is installed, the next start makes its tables
-    anew.  Tidewatt's own modules stay.
+    The daemon has to be stopped.  Of another package's module remove the package first: while it is installed, the
+    next start makes its tables anew.  A module of tidewatt's own (meters) has to be switched off in the config, and
+    delivered; its tables stay, empty, so that no position that upstream knows is given out again.  Upstream keeps
+    what it holds.  Core and control cannot be detached.
     """
     from migrations.detach import detach as remove
     from migrations.modules import MigrationError
 
+    config = cli.config()
+    switch = getattr(getattr(config, module, None), "enabled", True)
     try:
-        done = remove(module, cli.config().store.database, with_data=yes)
+        with waiting(f"detaching {module}"):
+            done = remove(
+                module,
+                config.store.database,
+                with_data=yes,
+                switched_on=switch,
+                delivers=config.uplink.enabled,
+            )
+            give_back(config.store)
     except MigrationError as error:
         raise Refused(str(error)) from None
     if as_json:
         print_json({"module": done.name, "detached": done.found, "rows": dict(done.rows)})
     elif not done.found:
-        click.echo(f"nothing to do: module {module} has no tables here")
+        click.echo(
+            f"nothing to do: module {module} has {'no rows' if done.tables_stay else 'no tables'} here"
+        )
     else:
         tables = ", ".join(f"{table} ({count:,} rows)" for table, count in done.rows.items()) or "no tables"
         click.echo(f"detached {module}: {tables}")
+        if done.tables_stay:
+            click.echo("its empty tables stay, and with them the positions that were given out")
 
 
 def _states(cli: Cli, upstream: str) -> Sequence[ModuleState]:
@@ -214,7 +184,8 @@ def _states(cli: Cli, upstream: str) -> Sequence[ModuleState]:
         if upstream:
             from migrations.runner import upstream_states
 
-            return upstream_states(upstream)
+            with waiting("asking Postgres"):
+                return upstream_states(upstream)
         store = cli.config().store
         return edge_states(store.database, store.control_database, edge_modules())
     except MigrationError as error:

@@ -28,24 +28,28 @@ Example:
 """
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@json_option
 @pass_cli
-def backup(cli: Cli, folder: Path) -> None:
+def backup(cli: Cli, folder: Path, as_json: bool) -> None:
     """Copy the edge's databases into FOLDER, also while the daemon runs."""
     from edge.store.backup import copy
 
     store = cli.config().store
-    folder.mkdir(parents=True, exist_ok=True)
     sources = [path for path in (store.database, store.control_database) if path.exists()]
     if not sources:
-        raise Refused(f"there is no database at {store.database} yet")
-    for source in sources:
-        target = folder / source.name
+        raise Refused(f"there is no database at {store.database} yet; the daemon makes it when it starts")
+    copies = [folder / source.name for source in sources]
+    for source, target in zip(sources, copies, strict=True):
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             with waiting(f"copying {source.name}"):
                 copy(source, target)
         except (OSError, sqlite3.Error) as error:
             raise Refused(f"{target} was not written: {error}") from None
-        click.echo(f"{target}  {target.stat().st_size:,} bytes")
+        if not as_json:
+            click.echo(f"{target}  {target.stat().st_size:,} bytes")
+    if as_json:
+        print_json({"copies": [{"path": str(path), "bytes": path.stat().st_size} for path in copies]})
 
 
 @click.command(
@@ -150,10 +154,11 @@ def seed(cli: Cli, as_json: bool) -> None:
     if config.uplink.enabled:
         raise Refused("examples would be delivered like readings; set [uplink] enabled = false, then seed")
     try:
-        count = anyio.run(sow, config.store, SystemClock())
+        with waiting("writing the example"):
+            count = anyio.run(sow, config.store, SystemClock())
     except MigrationError as error:
         raise Refused(str(error)) from None
-    _give(config.store)
+    give_back(config.store)
     if as_json:
         print_json({"series": SERIES, "written": count})
     elif count:
@@ -186,7 +191,7 @@ def reset(cli: Cli, yes: bool, as_json: bool) -> None:
     """
     deleted = _delete(cli.config().store, yes=yes, verb="reset")
     _migrate(cli.config().store)
-    _give(cli.config().store)
+    give_back(cli.config().store)
     _tell_deleted(deleted, as_json)
     if not as_json:
         click.echo("new, empty databases stand in their place")
@@ -218,7 +223,7 @@ def _delete(store: StoreConfig, *, yes: bool, verb: str) -> list[Path]:
     if not found:
         return []
     _refuse_not_ours(store)
-    with _nobody_works_on(*databases):
+    with _nobody_works_on(*databases), waiting("deleting" if yes else "looking what is there"):
         if not yes:
             what = "; ".join(_describe(path) for path in found)
             raise Refused(
@@ -267,12 +272,13 @@ def _migrate(store: StoreConfig) -> None:
     from migrations.outside import edge_modules
 
     try:
-        runner.migrate_edge(store.database, store.control_database, edge_modules())
+        with waiting("making new databases"):
+            runner.migrate_edge(store.database, store.control_database, edge_modules())
     except MigrationError as error:
         raise Refused(str(error)) from None
 
 
-def _give(store: StoreConfig) -> None:
+def give_back(store: StoreConfig) -> None:
     """What root has made belongs to the daemon, as the folder does."""
     from edge.store.backup import give
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from edge.cli import complete
 from edge.cli.support import (
     Cli,
     json_option,
@@ -59,23 +60,31 @@ def devices(ctx: click.Context, cli: Cli, as_json: bool, keep_watching: bool) ->
 
 
 @devices.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.devices)
 @why_option
+@json_option
 @pass_cli
-def enable(cli: Cli, name: str, why: str) -> None:
+def enable(cli: Cli, name: str, why: str, as_json: bool) -> None:
     """Poll the device NAME again."""
     cli.call("device.enable", device=name, why=why)
-    click.echo(f"{name} is enabled")
+    if as_json:
+        print_json({"device": name, "enabled": True})
+    else:
+        click.echo(f"{name} is enabled")
 
 
 @devices.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.devices)
 @why_option
+@json_option
 @pass_cli
-def disable(cli: Cli, name: str, why: str) -> None:
+def disable(cli: Cli, name: str, why: str, as_json: bool) -> None:
     """Stop polling the device NAME until it is enabled or the daemon starts anew."""
     cli.call("device.disable", device=name, why=why)
-    click.echo(f"{name} is disabled; for good: enabled = false in the config")
+    if as_json:
+        print_json({"device": name, "enabled": False})
+    else:
+        click.echo(f"{name} is disabled; for good: enabled = false in the config")
 
 
 def _print(answer: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from edge.cli.support import (
     when_option,
 )
 from edge.cli.table import Column, show
-from edge.store.history import events_json
+from edge.store.shapes import events_json
 
 LIMIT_MAX: Final = 100_000
 SEVERITIES: Final = {

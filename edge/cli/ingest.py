@@ -17,6 +17,7 @@ from urllib.parse import quote
 import click
 
 from edge.cli.support import Cli, Refused, json_option, pass_cli, print_json
+from edge.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from edge.meters.config import Mode
@@ -205,7 +206,8 @@ async def _take_all(cli: Cli, paths: tuple[Path, ...], mode: Mode | None) -> lis
     from migrations.state import ensure_migrated
 
     config, clock = cli.config(), SystemClock()
-    await ensure_migrated(config.store.database, config.store.control_database)
+    with waiting("migrating"):
+        await ensure_migrated(config.store.database, config.store.control_database)
     done = []
     async with Store.open(config.store, clock) as store:
         room = Room(store.path, disk_min_bytes=config.store.disk_free_min_mb * MEGABYTE)

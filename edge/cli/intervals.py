@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from edge.cli import complete
 from edge.cli.support import (
     Cli,
     Refused,
@@ -20,6 +21,7 @@ from edge.cli.support import (
     print_json,
 )
 from edge.cli.table import Column, show
+from edge.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from edge.meters.queries import Interval, Intervals
@@ -48,8 +50,8 @@ Examples:
 Times without a zone are the meter's own: market time, UTC+10 the whole year, unless [[meters.nmi]] says otherwise.
 """
 )
-@click.argument("nmi")
-@click.argument("suffix")
+@click.argument("nmi", shell_complete=complete.nmis)
+@click.argument("suffix", shell_complete=complete.suffixes)
 @click.option("--from", "from_text", default="1970-01-01", help="Oldest time; all there is when not given.")
 @click.option("--to", "to_text", default="9999-01-01", help="Time before which it ends.")
 @click.option(
@@ -89,7 +91,11 @@ def intervals(
     from edge.meters import queries
 
     now = now_ms()
-    with database_errors(cli.database()), queries.opened(cli.database()) as history:
+    with (
+        database_errors(cli.database()),
+        waiting("reading the database"),
+        queries.opened(cli.database()) as history,
+    ):
         zone = timezone(timedelta(minutes=history.offset_min(nmi)))
         from_ms, to_ms = _when("from", from_text, now, zone), _when("to", to_text, now, zone)
         if from_ms >= to_ms:

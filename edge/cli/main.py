@@ -45,6 +45,10 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "sync": ("edge.cli.sync:sync", "How far the delivery to Postgres is; bind its ledger."),
     "scan": ("edge.cli.scan:scan", "Look what is connected to this machine; prints config to paste."),
     "test": ("edge.cli.test:test", "Read a device once and show what it says."),
+    "calibrate": (
+        "edge.cli.calibrate:calibrate",
+        "Calibrate a probe by buffers, ice water or weights; step by step.",
+    ),
     "doctor": ("edge.cli.doctor:doctor", "Is everything there that this site stands on? What to do."),
     "selftest": (
         "edge.cli.selftest:selftest",
@@ -58,7 +62,8 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "broker": ("edge.cli.broker:broker", "Files for the mosquitto of a fleet: logins and their rights."),
     "db": ("edge.cli.db:db", "Migrate, copy, seed and look at the databases."),
     "demo": ("edge.cli.demo:demo", "The whole thing on this machine, without any hardware."),
-    "completion": ("edge.cli.main:completion", "Print the completion script for bash, zsh or fish."),
+    "help": ("edge.cli.help:help_", "The handbook's chapters, one of them, or a command's help."),
+    "completion": ("edge.cli.completion:completion", "Print the completion script for bash, zsh or fish."),
 }
 
 #: Errors whose text tells a person what to do, by name: looking for them must import nothing.
@@ -141,7 +146,7 @@ def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> N
 @click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     envvar="TIDEWATT_CONFIG",
     default=DEFAULT_CONFIG,
     metavar="FILE",
@@ -162,26 +167,6 @@ def config_path(context: click.Context) -> Path:
     """The config file this command works on."""
     found = context.find_object(Cli)
     return found.config_path if found is not None else Path(DEFAULT_CONFIG)
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  tidewatt completion bash > ~/.local/share/bash-completion/completions/tidewatt
-  tidewatt completion zsh  > ~/.zfunc/_tidewatt     (with ~/.zfunc in fpath)
-  tidewatt completion fish > ~/.config/fish/completions/tidewatt.fish
-"""
-)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the script that completes tidewatt's commands and options in SHELL."""
-    from click.shell_completion import get_completion_class
-
-    kind = get_completion_class(shell)
-    assert kind is not None
-    # Not .source(): that runs the shell to look at its version, and this may be another machine.
-    completer = kind(cli, {}, PROGRAM, COMPLETE_VARIABLE)
-    click.echo(completer.source_template % completer.source_vars())
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -225,6 +210,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(error: click.ClickException) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)  # the help, which was asked for by saying nothing
+        return
     if isinstance(error, click.UsageError) and error.ctx is not None:
         click.echo(error.ctx.get_usage(), err=True)
     click.echo(f"{PROGRAM}: {error.format_message()}", err=True)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge.cli import complete
 from edge.cli.support import Cli, Refused, database_errors, json_option, pass_cli, print_json
 from edge.cli.table import Column, show
+from edge.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from edge.meters.queries import Meter
@@ -43,7 +45,7 @@ Examples:
   tidewatt meters 6102000001 --json
 """
 )
-@click.argument("nmi", required=False)
+@click.argument("nmi", required=False, shell_complete=complete.nmis)
 @json_option
 @pass_cli
 def meters(cli: Cli, nmi: str | None, as_json: bool) -> None:
@@ -54,7 +56,11 @@ def meters(cli: Cli, nmi: str | None, as_json: bool) -> None:
     """
     from edge.meters import queries
 
-    with database_errors(cli.database()), queries.opened(cli.database()) as history:
+    with (
+        database_errors(cli.database()),
+        waiting("reading the database"),
+        queries.opened(cli.database()) as history,
+    ):
         found = history.meters()
     if nmi is not None:
         known = [meter.nmi for meter in found]

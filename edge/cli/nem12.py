@@ -221,15 +221,16 @@ def _checked(path: Path, *, strict: bool, alike: int) -> dict[str, Any]:
     kept: list[dict[str, Any]] = []
     counts = Counter[str]()
     days = reads = 0
-    for member, item in _items(path):
-        if isinstance(item, Problem):
-            counts[item.code] += 1
-            if counts[item.code] <= alike:
-                _print_problem(path, member, item, strict=strict)
-            elif not alike and len(kept) < PROBLEMS_KEPT_MAX:
-                kept.append(_advised(member, item))
-        elif isinstance(item, End):
-            days, reads = days + item.days, reads + item.reads
+    with waiting(f"reading {path.name}") as say:
+        for member, item in _items(path):
+            if isinstance(item, Problem):
+                counts[item.code] += 1
+                if counts[item.code] <= alike:
+                    say(_problem(path, member, item, strict=strict))
+                elif not alike and len(kept) < PROBLEMS_KEPT_MAX:
+                    kept.append(_advised(member, item))
+            elif isinstance(item, End):
+                days, reads = days + item.days, reads + item.reads
     ok = not any(_fails(code, strict=strict) for code in counts)
     if alike:
         _print_verdict(path, counts, ok=ok, days=days, reads=reads)
@@ -252,11 +253,15 @@ def _advised(member: str, problem: Problem) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _print_problem(path: Path, member: str, problem: Problem, *, strict: bool) -> None:
+def _problem(path: Path, member: str, problem: Problem, *, strict: bool) -> str:
+    """Two lines: what is wrong, and what is asked for."""
     fails = _fails(problem.code, strict=strict)
     word = colour("alarm", "error") if fails else colour("warning", "note")
-    click.echo(f"{path.name}:{_place(member, problem)}: {word}: {problem.text}")
-    click.echo(f"    asked for: {RULES[problem.code].asks}; {RULES[problem.code].do} [{problem.code}]")
+    rule = RULES[problem.code]
+    return (
+        f"{path.name}:{_place(member, problem)}: {word}: {problem.text}\n"
+        f"    asked for: {rule.asks}; {rule.do} [{problem.code}]"
+    )
 
 
 def _print_verdict(path: Path, counts: Counter[str], *, ok: bool, days: int, reads: int) -> None:

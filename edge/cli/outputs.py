@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from edge.cli import complete
 from edge.cli.support import (
     RELATIVE,
     UNIT_S,
@@ -21,6 +22,7 @@ from edge.cli.support import (
     why_option,
 )
 from edge.cli.table import Column, show
+from edge.cli.waiting import waiting
 
 DAEMON_TIMEOUT_S = 8.0
 SHORTENED_S = 60.0
@@ -106,7 +108,7 @@ def outputs(ctx: click.Context, cli: Cli, as_json: bool, keep_watching: bool) ->
 
 
 @outputs.command(name="set")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.outputs)
 @click.argument("level", type=Level())
 @for_option
 @why_option
@@ -120,7 +122,7 @@ def set_level(cli: Cli, name: str, level: float, for_s: float, why: str, blind: 
 
 
 @outputs.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.outputs)
 @click.argument("level", type=Level())
 @click.option("--over", "over_s", type=Duration(), required=True, help="How long the way takes: 10s, 5m.")
 @click.option("--curve", type=click.Choice(["linear", "exponential"]), default="linear", show_default=True)
@@ -139,7 +141,7 @@ def ramp(
 
 
 @outputs.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.outputs)
 @why_option
 @json_option
 @pass_cli
@@ -149,7 +151,7 @@ def release(cli: Cli, name: str, why: str, as_json: bool) -> None:
 
 
 @outputs.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete.outputs)
 @why_option
 @json_option
 @pass_cli
@@ -188,7 +190,8 @@ def safe(cli: Cli, file: Path | None, as_json: bool) -> None:
             for one in asked
         ]
     else:
-        made = safefile.make_safe(entries, SystemClock())
+        with waiting("making the outputs safe"):
+            made = safefile.make_safe(entries, SystemClock())
         results = [{"output": one.output, "safe": one.safe, "error": one.error} for one in made]
     if as_json:
         print_json({"by": "hardware" if asked is None else "daemon", "outputs": results})

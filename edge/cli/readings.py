@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from edge.cli import complete
 from edge.cli.series import choose
 from edge.cli.support import (
     WATCH_INTERVAL_S,
@@ -27,7 +28,7 @@ from edge.cli.support import (
     when_option,
 )
 from edge.cli.table import Column, show
-from edge.store.history import readings_json
+from edge.store.shapes import readings_json
 
 LIMIT_MAX: Final = 1_000_000
 RESOLUTIONS: Final = {"raw": 0, "1m": 60, "PT1M": 60, "1h": 3600, "PT1H": 3600}
@@ -63,7 +64,7 @@ Times: now, today, yesterday, -90m, -6h, -7d, 2026-03-01, 2026-03-01T08:00 (the 
 2026-03-01T08:00Z.
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="SERIES...")
+@click.argument("names", nargs=-1, required=True, metavar="SERIES...", shell_complete=complete.series)
 @click.option("--from", "from_text", default="-1h", show_default=True, help="Oldest time.")
 @click.option("--to", "to_text", default="now", show_default=True, help="Time before which it ends.")
 @click.option(

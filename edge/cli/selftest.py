@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,12 +12,8 @@ from edge.cli.waiting import tell
 
 if TYPE_CHECKING:
     from edge.config import Config
-    from edge.control.faults import Shown
     from edge.control.selftest import Case
     from edge.control.simulate import Wiring
-    from edge.image import Reading
-    from edge.poll.config import DeviceCommon
-    from edge.poll.point import PointFlow
 
 
 @click.command(
@@ -37,6 +33,7 @@ def selftest(cli: Cli, unsafe_only: bool, as_json: bool) -> int:
     Nothing real is touched, and the daemon may run.  What is safe is judged by rules of its own.  Exit code 1 if
     anything ends unsafe.  Takes a minute or two.
     """
+    from edge.cli.polled import Polled
     from edge.control.compile import compile_rules
     from edge.control.selftest import selftest as run
 
@@ -44,7 +41,8 @@ def selftest(cli: Cli, unsafe_only: bool, as_json: bool) -> int:
     if not config.outputs:
         raise Refused(f"{cli.config_path} has no outputs: nothing can go wrong; add [[outputs]] tables first")
     cases = []
-    for case in run(compile_rules(config), wirings_of(config), Polled(config)):
+    polled = Polled(config)
+    for case in run(compile_rules(config), wirings_of(config), polled, polled.blends):
         cases.append(case)
         tell("")
         if not as_json and not (unsafe_only and case.safe):
@@ -92,59 +90,3 @@ def wirings_of(config: Config) -> Mapping[str, Wiring]:
         )
         for output in config.outputs
     }
-
-
-class Polled:
-    """What polling would make of a driver's value: the site's own calibration, ranges and rates."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._flows: dict[str, PointFlow] = {}
-
-    def __call__(self, series: str, value: Shown, wall_ms: int, monotonic_s: float) -> Reading:
-        from drivers.base import Quality, Sample
-        from edge.control.faults import Silence
-
-        flow = self._flows.get(series)
-        if flow is None:
-            flow = self._flows[series] = self._flow(series)
-        if isinstance(value, Silence) or self._known_sentinel(series, value):
-            return flow.absent("unavailable", wall_ms, monotonic_s)
-        for source in self._passed_through(series):
-            reading = self(source, value, wall_ms, monotonic_s)
-            if reading.quality is Quality.BAD:
-                return flow.absent(f"{source}: {reading.reason}", wall_ms, monotonic_s)
-        return flow.take(Sample(point="value", value=cast(float, value)), wall_ms, monotonic_s)
-
-    def _flow(self, series: str) -> PointFlow:
-        from drivers.base import Point
-        from drivers.catalog import installed
-        from edge.poll.config import PointConfig
-        from edge.poll.point import PointFlow
-
-        device, name = self._device(series), series.partition(".")[2]
-        if device is None:
-            return PointFlow(series, Point(unit=""), PointConfig())
-        points_of = installed().drivers[device.driver].points
-        points = points_of(device) if points_of is not None else ()
-        point = points.get(name) if isinstance(points, Mapping) else None
-        config = device.points.get(name, PointConfig())
-        # What is simulated is the true value: a calibrated probe shows it as it is.
-        config = config.model_copy(update={"offset": 0.0, "points": ()})
-        return PointFlow(series, point if isinstance(point, Point) else Point(unit=""), config)
-
-    def _device(self, series: str) -> DeviceCommon | None:
-        name = series.partition(".")[0]
-        return next((device for device in self._config.devices if device.name == name), None)
-
-    def _passed_through(self, series: str) -> tuple[str, ...]:
-        """The inputs of a derived point that has the value of one of them, were they all to say the same."""
-        from edge.poll.derived import same_valued
-
-        device = self._device(series)
-        return () if device is None else same_valued(device, series.partition(".")[2])
-
-    def _known_sentinel(self, series: str, value: Shown) -> bool:
-        """The 1-Wire driver knows its chip's own error values and gives them as bad."""
-        device = self._device(series)
-        return device is not None and device.driver == "ds18b20" and value in (85.0, -127.0)

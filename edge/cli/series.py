@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
+from edge.cli import complete
 from edge.cli.support import Cli, json_option, open_history, pass_cli, print_json, show_time, show_value
 from edge.cli.table import Column, show
-from edge.store.history import series_json
+from edge.store.shapes import series_json
 
 COLUMNS = (
     Column(title="series"),
@@ -25,7 +26,7 @@ Examples:
   tidewatt series 'tank.*' --json
 """
 )
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=complete.series)
 @json_option
 @pass_cli
 def series(cli: Cli, patterns: tuple[str, ...], as_json: bool) -> None:

@@ -15,6 +15,7 @@ import click
 from edge.cli.loop import run_unwaited
 from edge.cli.support import Cli, Refused, json_option, now_ms, parse_when, pass_cli, print_json
 from edge.cli.table import Column, show
+from edge.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -198,7 +199,7 @@ async def _dead(
 def redrive(cli: Cli, edge: str | None, as_json: bool) -> None:
     """Try again to store the rows that were refused.  Exit code 1 if some still are."""
     config = cli.upstream_config()
-    with _in_words():
+    with _in_words(), waiting("storing them again"):
         stored, refused = run_unwaited(partial(_redrive, config, edge))
     if as_json:
         print_json({"stored": stored, "refused": refused})
@@ -242,7 +243,7 @@ def reopen(cli: Cli, edge: str, stream: str, from_text: str, to_text: str, as_js
     if from_ms >= to_ms:
         raise click.BadParameter("is not before --to; swap them", param_hint="--from")
     config = cli.upstream_config()
-    with _in_words():
+    with _in_words(), waiting("looking what is gone"):
         count = run_unwaited(partial(_reopen, config, edge, stream, from_ms, to_ms))
     if as_json:
         print_json({"edge": edge, "stream": stream, "reopened": count})
@@ -293,7 +294,7 @@ def _with_postgres(cli: Cli, work: Callable[[AsyncConnection], Awaitable[T]]) ->
         async with postgres.connect(dsn) as connection, postgres.in_words(connection, postgres.describe(dsn)):
             return await work(connection)
 
-    with _in_words():
+    with _in_words(), waiting("asking Postgres"):
         return run_unwaited(connected)
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from edge.cli.waiting import waiting
+
 if TYPE_CHECKING:
     from edge.config import Config, UpstreamConfig
     from edge.store.history import History
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 RELATIVE: Final = re.compile(r"[-+]?(?P<count>\d+(?:\.\d+)?)(?P<unit>ms|min|s|m|h|d|w)")
 UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 WATCH_INTERVAL_S: Final = 1.0
+CONFIG_BEHIND: Final = "tidewatt.config"
+"""Where a context notes the `--config` behind a verb: completion knows no Cli."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,10 +48,11 @@ class Cli:
     def config(self) -> Config:
         """The daemon's config.  Raises ConfigInvalid."""
         if self._config is None:
-            from edge.config import Config
-            from edge.settings import load
+            with waiting("reading the config"):
+                from edge.config import Config
+                from edge.settings import load
 
-            self._config, _ = load(self.config_path, Config)
+                self._config, _ = load(self.config_path, Config)
         return self._config
 
     def upstream_config(self) -> UpstreamConfig:
@@ -69,7 +74,9 @@ class Cli:
         """Ask the running daemon.  Raises LocalUnavailable, LocalRefused."""
         from edge.local import call
 
-        return call(self.socket(), verb, args)
+        socket = self.socket()
+        with waiting("asking the daemon"):
+            return call(socket, verb, args)
 
     def zone(self) -> tzinfo:
         """The site's time zone."""
@@ -91,7 +98,7 @@ def accept_config(command: click.Command) -> None:
         return
     option = click.Option(
         ["--config"],
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # what is wrong with it, `load` says better
         metavar="FILE",
         expose_value=False,
         help="The config file.",
@@ -102,6 +109,8 @@ def accept_config(command: click.Command) -> None:
 
 def _take_config(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
     cli = ctx.find_object(Cli)
+    if value is not None:
+        ctx.meta[CONFIG_BEHIND] = value
     if value is not None and cli is not None:
         cli.config_path = value
 
@@ -125,10 +134,10 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def open_history(database: Path) -> Iterator[History]:
-    """What was recorded, read-only, whether the daemon runs or not.  Raises Refused."""
+    """What was recorded, read-only, whether the daemon runs or not; the block must not print.  Raises Refused."""
     from edge.store import history
 
-    with database_errors(database), history.opened(database) as found:
+    with database_errors(database), waiting("reading the database"), history.opened(database) as found:
         yield found
 
 

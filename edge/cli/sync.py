@@ -56,23 +56,31 @@ def sync(ctx: click.Context, cli: Cli, as_json: bool) -> None:
 @sync.command()
 @click.argument("ledger")
 @why_option
+@json_option
 @pass_cli
-def bind(cli: Cli, ledger: str, why: str) -> None:
+def bind(cli: Cli, ledger: str, why: str, as_json: bool) -> None:
     """Deliver to the Postgres whose ledger id is LEDGER (tidewatt sink prints it).
 
     Until this is said once, or ledger stands under [uplink], nothing is counted as delivered and all is kept.
     """
     answer = cli.call("sync.bind", ledger=ledger, why=why)
-    click.echo(_told(answer) or f"bound to {ledger}")
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"bound to {ledger}")
 
 
 @sync.command()
 @why_option
+@json_option
 @pass_cli
-def ask(cli: Cli, why: str) -> None:
+def ask(cli: Cli, why: str, as_json: bool) -> None:
     """Ask upstream now what it holds, instead of within the hour."""
     answer = cli.call("sync.ask", why=why)
-    click.echo(_told(answer) or "asked; see tidewatt sync for the answer")
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo("asked; see tidewatt sync for the answer")
 
 
 @sync.command()
@@ -134,7 +142,3 @@ def _resent(cli: Cli, name: str, part: dict[str, Any], *, waited: bool) -> str:
     if part["gone"]:
         words += colour("warning", f"; {part['gone']:,} are no longer here and were never delivered")
     return words
-
-
-def _told(answer: Any) -> str:
-    return answer if isinstance(answer, str) else ""

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from edge.cli import complete
 from edge.cli.support import Cli, Refused, json_option, pass_cli, print_json, show_duration, show_value
 from edge.cli.table import Column, show
+from edge.cli.waiting import waiting
 from edge.local import LocalUnavailable
 from edge.options import nearest
 
@@ -27,7 +29,7 @@ Examples:
   tidewatt test tank --json
 """
 )
-@click.argument("device")
+@click.argument("device", shell_complete=complete.devices)
 @json_option
 @pass_cli
 def test(cli: Cli, device: str, as_json: bool) -> int:
@@ -58,7 +60,8 @@ def _test(cli: Cli, name: str) -> dict[str, Any]:
         from edge.clock import SystemClock
         from edge.poll.poller import try_device
 
-        outcome = asyncio.run(try_device(known[name], SystemClock()))
+        with waiting(f"reading {name}"):
+            outcome = asyncio.run(try_device(known[name], SystemClock()))
     return outcome
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
+
+import click
 
 TICK_S: Final = 1.0
 CLEAR_LINE: Final = "\r\x1b[K"
@@ -20,25 +22,35 @@ def tell(what: str) -> None:
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
+def waiting(what: str) -> Iterator[Callable[[str], None]]:
     """Show `what` and the seconds for as long as the block runs, from the first second on; nothing elsewhere.
 
-    The block must not print.
+    The block prints by what it is given, or not at all.
     """
-    done = threading.Event()
+    done, line = threading.Event(), threading.Lock()
+    seconds = 0
 
     def show() -> None:
-        seconds = 0
+        nonlocal seconds
         while not done.wait(TICK_S):
-            seconds += 1
-            tell(f"{what}, {seconds} s")
-        if seconds:
-            tell("")
+            with line:
+                seconds += 1
+                tell(f"{what}, {seconds} s")
+
+    def say(text: str) -> None:
+        with line:
+            if seconds:
+                tell("")
+            click.echo(text)
 
     thread = threading.Thread(target=show, name="waiting", daemon=True)
-    thread.start()
+    if sys.stderr.isatty():
+        thread.start()
     try:
-        yield
+        yield say
     finally:
         done.set()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
+            if seconds:
+                tell("")

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from edge.cli import complete
 from edge.cli.support import Cli, Refused, database_errors, json_option, pass_cli, print_json, show_time
 from edge.cli.table import Column, show
 from edge.control.journal import CHANGES_KEPT, interrupted
@@ -28,7 +29,7 @@ Examples:
   tidewatt why heater --json
 """
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete.outputs)
 @json_option
 @pass_cli
 def why(cli: Cli, name: str, as_json: bool) -> int:

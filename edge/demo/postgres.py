@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from edge.demo.process import Account, Child, ChildFailed, free_port
 SUPERUSER: Final = "tidewatt"
 DATA_ELSEWHERE: Final = "tidewatt-postgres-data-"
 START_ATTEMPTS: Final = 40
-RETRY_PAUSE_S: Final = 0.1
+RETRY_PAUSE_S: Final = 0.5
 #: Complaints that pass: another process took the port, or the last run's backends are not gone yet.
 PORT_TAKEN: Final = "could not create any TCP/IP sockets"
 STILL_THERE: Final = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists')
@@ -109,6 +110,7 @@ class Postgres:
                     raise
                 if attempt + 1 == START_ATTEMPTS:
                     raise
+                threading.Event().wait(RETRY_PAUSE_S)
             else:
                 return
 

@@ -32,7 +32,6 @@ LOOK_EVERY_S: Final = 1.0
 DRAIN_S: Final = 20.0
 LOOK_START_S: Final = 0.2
 DAEMON_START_S: Final = 60.0
-DAEMON_STOP_S: Final = 30.0
 MIGRATE_S: Final = 120.0
 LEFT_OVER_S: Final = 10.0
 ASK_TIMEOUT_S: Final = 5.0

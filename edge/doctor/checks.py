@@ -78,5 +78,8 @@ def examine(
 def _make(name: str, check: Check, patient: Patient, found: dict[str, list[Verdict]]) -> None:
     try:
         found[name] = list(check(patient))
+    except PermissionError as error:
+        where = error.filename or "what it needs"
+        found[name] = [warning(f"{where} may not be looked at by this user; sudo tidewatt doctor")]
     except Exception as error:  # noqa: BLE001 - the other checks are made all the same
         found[name] = [failed(f"could not be checked ({type(error).__name__}: {error}); please report it")]

@@ -66,11 +66,7 @@ def _manner(config: Config) -> str:
 async def _speak(config: Config) -> str:
     """Connect, and have a value come back that nobody keeps; why it did not, or "".  Raises LinkDown."""
     uplink, topics = config.uplink, Topics(config.uplink.prefix, config.site.name)
-    link = LinkConfig(
-        host=uplink.host, port=uplink.port, client_id=f"{topics.edge}-doctor-{secrets.token_hex(3)}",
-        username=uplink.username, password=uplink.password.get_secret_value(), tls=uplink.tls, ca_file=uplink.ca_file,
-        cert_file=uplink.cert_file, key_file=uplink.key_file,
-    )  # fmt: skip
+    link = LinkConfig.of(uplink, client_id=f"{topics.edge}-doctor-{secrets.token_hex(3)}")
     topic, payload = topics.state(ECHO_SERIES), _echo()
     try:
         with anyio.fail_after(BROKER_S):

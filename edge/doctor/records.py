@@ -55,7 +55,7 @@ def database(patient: Patient) -> Iterator[Verdict]:
         return
     for path in there:
         if not os.access(path, READ):
-            yield warning(f"{path} may not be read by this user; use sudo, or join the group {path.group()}")
+            yield warning(f"{path} may not be read by this user; sudo tidewatt doctor")
             return
     bad = [*_schema(main, control)]
     for path in there:

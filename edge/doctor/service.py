@@ -26,8 +26,9 @@ LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "relay": GPIO,
     "digital": GPIO,
     "pca9685": ("smbus2", "adafruit_pca9685"),
+    "kasa": ("kasa",),
 }
-"""What the drivers of the extra import, beside smbus2 for whatever has the option `i2c`."""
+"""What the drivers of the extras import, beside smbus2 for whatever has the option `i2c`."""
 
 
 def config(patient: Patient) -> Iterator[Verdict]:
@@ -149,7 +150,10 @@ def software(patient: Patient) -> Iterator[Verdict]:
     bad = [warning(f"{problem}") for problem in driver_problems()]
     for name, users in _missing(patient).items():
         bad.append(
-            failed(f"{name} is missing for {', '.join(users)}; {sys.prefix}/bin/pip install 'tidewatt[pi]'")
+            failed(
+                f"{name} is missing for {', '.join(users)}; {sys.prefix}/bin/pip install "
+                f"'tidewatt[{'kasa' if name == 'kasa' else 'pi'}]'"
+            )
         )
     yield from bad or [ok(f"Python {here} in {sys.prefix}, with all that the configured drivers need")]
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import anyio
 
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
-WAIT_S: Final = 30.0
+WAIT_S: Final = 60.0
 LOOK_S: Final = 0.05
 FLAGS: Final = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

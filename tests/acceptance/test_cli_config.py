@@ -195,13 +195,3 @@ def test_output_drivers_are_listed_with_who_makes_them_safe(capsys: pytest.Captu
     assert "[[outputs]]" in text
     assert run(["drivers", "relai"]) == 2
     assert "did you mean relay?" in capsys.readouterr().err
-
-
-def test_what_is_found_on_this_machine_is_config_that_passes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["drivers", "--find"]) == 0
-    found = capsys.readouterr().out
-    path = tmp_path / "found.toml"
-    path.write_text(f'[site]\nname = "reef"\n{found}')
-    assert run(["config", "check", str(path)]) == 0, capsys.readouterr().out

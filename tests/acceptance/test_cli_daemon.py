@@ -21,7 +21,7 @@ from edge.cli.main import run
 from edge.local import LocalUnavailable, call
 
 ROOT = Path(__file__).parents[2]
-START_TRIES = 600
+START_TRIES = 1200
 CONFIG = """\
 [site]
 name = "reef"

@@ -42,6 +42,17 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
     assert "--config FILE" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("group", ["db", "nem12", "config"])
+def test_a_group_alone_shows_its_help_and_nothing_is_done(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([group]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"Usage: tidewatt {group} ")
+    assert "tidewatt: " not in said.err
+
+
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"tidewatt {version()}\n"
@@ -66,6 +77,10 @@ def test_help_and_version_import_nothing_heavy() -> None:
         (["stats"], "tidewatt: there is no command 'stats'; did you mean status?"),
         (["xyzzy"], "tidewatt: there is no command 'xyzzy'; see tidewatt --help"),
         (["status", "--jsno"], "tidewatt: No such option '--jsno'"),
+        (
+            ["db", "generate", "…", "--head", "core_core@head"],
+            "tidewatt: Invalid value for MSG: say in a few words",
+        ),
         (["readings"], "tidewatt: Missing argument 'SERIES...'."),
         (["readings", "a", "--limit", "0"], "tidewatt: Invalid value for '--limit'"),
     ],

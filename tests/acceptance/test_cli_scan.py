@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from drivers.catalog import Driver, catalog
-from drivers.discovery import lan
+from drivers.discovery import kasas, lan, mdns
 from drivers.discovery.found import Found, Search
 from edge.cli.main import run
 from tests.drivers.folders import OTHER_PROBE, PROBE, TREES
 from tests.drivers.i2c_bus import I2cBus, i2c_bus
 from tests.drivers.i2c_models import Ads1115Chip, EzoChip, Sht3xChip
 from tests.drivers.ina_models import Ina219Chip, Ina226Chip, Ina228Chip
+from tests.drivers.kasa_models import kasa
+from tests.drivers.shelly_models import shelly
 from tests.drivers.test_find_chips import Pca9685Chip, with_bus
 from tests.drivers.test_find_kernel import put
 
+PATIENCE_S = 30.0
 SITE = '[site]\nname = "reef"\n'
 PLUG = Found(
     where="192.168.1.7:80", what="Shelly\n[evil]", sure=True, evidence="x\n[[devices]]", table="outputs",
     options={"driver": "shelly", "kind": "other", "safe": 0.0, "host": "192.168.1.7", "hold_s": 60.0},
-    keys=("192.168.1.7:80", "plug.local:80"),
+    keys=("switch 0 of the Shelly 192.168.1.7:80", "switch 0 of the Shelly plug.local:80"),
+)  # fmt: skip
+METER = Found(
+    where="192.168.1.7:80", what="Shelly", sure=True, table="devices",
+    options={"driver": "shelly", "host": "192.168.1.7", "reads": ["power", "input"]},
+    keys=("meter 0 of the Shelly 192.168.1.7:80", "meter 0 of the Shelly plug.local:80"),
 )  # fmt: skip
 
 
@@ -116,17 +125,17 @@ def test_what_the_config_has_is_left_alone(
 
 
 @pytest.mark.parametrize("host", ["192.168.1.7", "plug.local"])
-def test_a_shelly_that_is_only_read_is_known_too(
+def test_a_shelly_that_is_only_read_can_still_be_switched(
     config: Path,
     tmp_path: Path,
     host: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(lan, "search", lambda _clock: Search(found=[PLUG]))
+    monkeypatch.setattr(lan, "search", lambda _clock: Search(found=[PLUG, METER]))
     config.write_text(f'{SITE}[[devices]]\nname = "meter"\ndriver = "shelly"\nhost = "{host}"\n')
     out, _ = scanned(config, tmp_path, capsys, "--lan", "--json")
-    assert [one["in_config"] for one in json.loads(out)["found"]] == ["meter"]
+    assert [one["in_config"] for one in json.loads(out)["found"]] == [None, "meter"]
 
 
 @pytest.mark.usefixtures("bus")
@@ -179,3 +188,29 @@ def test_drivers_of_other_packages_find_their_own(
     out, err = scanned(config, tmp_path / "none", capsys)
     assert 'driver = "barometer"\nat = "a\\"b"\n' in out
     assert "failed (RuntimeError: no bus); update its package" in err
+
+
+def test_what_the_local_network_offers_passes_the_configs_own_check_and_is_known_then(
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two Shellys, a strip and a plug on the loopback, asked as on a real network, but for the multicast."""
+    (tmp_path / "none").mkdir()
+    with shelly(1) as first, shelly(2) as second, kasa("HS300(US)") as strip:
+        services = [
+            mdns.Service(name=f"shelly-{fake.port}", kind=mdns.SHELLY, address="127.0.0.1", port=fake.port)
+            for fake in (first, second)
+        ]
+        monkeypatch.setattr(mdns, "listen", lambda *_, **__: services)
+        ask = kasas.search
+        monkeypatch.setattr(
+            kasas, "search", lambda _listen_s: ask(PATIENCE_S, target="127.0.0.1", port=strip.port)
+        )
+        out, err = scanned(config, tmp_path / "none", capsys, "--lan")
+        assert "Shelly SHPLG-S" in err and "Kasa HS300(US)" in err
+        awake = "\n".join(line[1:] if re.match(r"#[a-z\[]", line) else line for line in out.splitlines())
+        assert awake.count("[[outputs]]") == 2 + 6
+        for table in (out, awake):
+            config.write_text(SITE + table)
+            assert run(["config", "check", str(config)]) == 0, capsys.readouterr().out
+            assert "10 devices" in capsys.readouterr().out
+        assert scanned(config, tmp_path / "none", capsys, "--lan")[0] == ""

@@ -88,7 +88,7 @@ class Site:
             text = answer.read().decode()
         return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
 
-    def until(self, true: Callable[[], object], within_s: float = 30) -> None:
+    def until(self, true: Callable[[], object], within_s: float = 60) -> None:
         for _ in range(round(within_s / 0.05)):
             if true():
                 return

@@ -71,7 +71,7 @@ class Daemon:
         finally:
             connection.close()
 
-    def until(self, true: Callable[[], object], within_s: float = 20) -> None:
+    def until(self, true: Callable[[], object], within_s: float = 60) -> None:
         for _ in range(round(within_s / 0.05)):
             if true():
                 return
@@ -174,7 +174,7 @@ def test_two_daemons_on_one_database_are_one_too_many(daemon: Daemon) -> None:
     daemon.start()
     second = Child("second", daemon.child.argv, log=daemon.folder / "second.log")
     second.start()
-    assert second.wait(20)
+    assert second.wait(60)
     assert second.exit_code == 1
     assert "stop it first" in second.log_tail()
     assert daemon.ask("status")
@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(daemon: Daemon) ->
         daemon.config.read_text().replace(f"{daemon.folder}/tidewatt.db", f"{daemon.folder}/file/tidewatt.db")
     )
     daemon.child.start()
-    assert daemon.child.wait(20)
+    assert daemon.child.wait(60)
     assert daemon.child.exit_code == 1
     assert "[store] path" in daemon.child.log_tail()
     assert "Traceback" not in daemon.child.log_tail()
@@ -211,7 +211,7 @@ def test_a_newer_database_is_left_alone(daemon: Daemon) -> None:
         connection.execute("UPDATE alembic_version_core SET version_num = '9999'")
     connection.close()
     daemon.child.start()
-    assert daemon.child.wait(20)
+    assert daemon.child.wait(60)
     assert daemon.child.exit_code == 1
     assert "newer" in daemon.child.log_tail()
     assert "Traceback" not in daemon.child.log_tail()

@@ -76,7 +76,7 @@ class Daemon:
             return None
 
     def until(self, true: Callable[[], object]) -> None:
-        for _ in range(600):
+        for _ in range(1200):
             if true():
                 return
             time.sleep(0.05)

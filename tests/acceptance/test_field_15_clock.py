@@ -97,7 +97,7 @@ class Machine:
         return int(self.rows("SELECT coalesce(max(seq), 0) FROM reading")[0][0])
 
     def until(self, true: Callable[[], object]) -> None:
-        for _ in range(600):
+        for _ in range(1200):
             if true():
                 return
             time.sleep(0.05)

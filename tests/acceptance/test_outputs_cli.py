@@ -229,6 +229,7 @@ with socket.socket(socket.AF_UNIX) as asked:
     for verb, args in (
         ("outputs", {}), ("outputs.set", {"output": "pump", "level": 0, "for_s": 60}),
         ("device.disable", {"device": "tank"}), ("reload", {}), ("sync.drain", {}),
+        ("calibrate.begin", {"series": "tank.temperature"}),
     ):
         print(json.dumps({"verb": verb, "args": args}), file=lines, flush=True)
         print(lines.readline().strip())
@@ -249,7 +250,7 @@ def test_the_daemon_refuses_a_stranger_by_the_kernels_word(machine: Machine) -> 
     )  # fmt: skip
     looked, *touched = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(looked["result"]["outputs"]) == 3
-    assert len(touched) == 4
+    assert len(touched) == 5
     for answer in touched:
         assert answer["ok"] is False
         assert "may look but change nothing" in answer["error"]

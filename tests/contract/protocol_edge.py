@@ -14,6 +14,7 @@ from sync.messages import (
     EVENTS,
     META,
     OVERFLOW,
+    PRUNED,
     READINGS,
     STREAMS,
     SUMMARIES,
@@ -325,7 +326,7 @@ class EdgeProcess:
         file.settled.update(result.settled)
         for stream, (first, last) in result.lost:
             # An answer that is older than the row's arrival says the same: the hole then loses against the row.
-            file.give_up(stream, Ranges(((first, last),)), settlement.PRUNED)
+            file.give_up(stream, Ranges(((first, last),)), PRUNED)
         for log, (offset_ms, estimated) in result.offsets.items():
             file.set_offset(log, offset_ms, estimated)
         self.find_offsets()

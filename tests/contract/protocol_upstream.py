@@ -12,7 +12,7 @@ from sync.ledger import Ledger
 from sync.messages import CHANNEL_DAYS, META, SUMMARIES, AskLog, Batch, Held, UnknownVersion, WireError
 from sync.months import Policy
 from sync.ranges import Ranges
-from sync.rank import DayRank, meta_rank
+from sync.rank import DayRank
 from sync.records import Records
 from sync.summaries import check_summaries
 from tests.contract.protocol_link import Upward
@@ -26,6 +26,11 @@ Position = tuple[int, str, int]
 """Log, stream, seq."""
 Place = tuple[int, str]
 """Log and stream."""
+
+
+def meta_rank(log: int, seq: int) -> tuple[int, int]:
+    """Order of two records of one meta key; the greater is current."""
+    return log, seq
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ import anyio.lowlevel
 from drivers.base import Kind, Quality
 from edge.clock import ClockState, FakeClock
 from edge.image import Image, Reading
+from edge.store import tiers
 from edge.store.config import StoreConfig
 from edge.store.database import Store
 from edge.store.recorder import Recorder
@@ -143,7 +144,7 @@ class RealEdge:
         )
         self.budget = Budget(
             self.store, config, self.clock, settled=self.outbox.prunable, in_flight=self.publisher.in_flight,
-            give_up=self.outbox.give_up, shrink=self.retention.shrink, put_event=lambda *_: None,
+            give_up=self.outbox.give_up, shrink=tiers.shrink, put_event=lambda *_: None,
             problems=self.problems,
         )  # fmt: skip
 

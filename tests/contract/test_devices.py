@@ -21,12 +21,13 @@ from edge.image import Reading
 from edge.poll.config import DeviceCommon, device_model, make_device
 from edge.poll.poller import try_device
 from tests.drivers.edge_lines import fake_edges
-from tests.drivers.fakes import FakeShelly, shelly
 from tests.drivers.folders import OTHER_PROBE, PROBE, TREES, plant, w1
 from tests.drivers.i2c_bus import Chip, i2c_bus
 from tests.drivers.i2c_models import Ads1115Chip, EzoChip, Sht3xChip
 from tests.drivers.ina_models import Ina219Chip, Ina226Chip, Ina228Chip
+from tests.drivers.kasa_models import FakeKasa, kasa
 from tests.drivers.mqtt_models import Station, station
+from tests.drivers.shelly_models import FakeShelly, shelly
 from tests.drivers.worlds import fake_lines
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(device_model())
@@ -92,6 +93,7 @@ CASES = [
     "mqtt-zigbee2mqtt",
     "shelly-1",
     "shelly-2",
+    "kasa",
     "derived",
 ]
 
@@ -154,6 +156,12 @@ def a_shelly(request: pytest.FixtureRequest) -> Iterator[FakeShelly]:
 
 
 @pytest.fixture
+def a_kasa() -> Iterator[FakeKasa]:
+    with kasa() as fake:
+        yield fake
+
+
+@pytest.fixture
 def mqtt_station(tmp_path: Path) -> Iterator[Station]:
     with station(tmp_path / "broker") as here:
         yield here
@@ -188,6 +196,9 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     name = str(request.param)
     if name.startswith("shelly-"):
         return _shelly(request.getfixturevalue("a_shelly"))
+    if name == "kasa":
+        fake: FakeKasa = request.getfixturevalue("a_kasa")
+        return Case({"driver": "kasa", "host": "127.0.0.1", "port": fake.port}, fake.unplug)
     if name.startswith("mqtt-"):
         monkeypatch.setattr("drivers.mqtt.FIRST_WAIT_S", 20.0)  # a busy machine; it ends when all is there
         return _on_mqtt(request.getfixturevalue("mqtt_station"), name.removeprefix("mqtt-"))

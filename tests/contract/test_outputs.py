@@ -12,8 +12,6 @@ from drivers.base import DeviceMisconfigured, DeviceUnavailable, HoldBy, Output,
 from drivers.catalog import OUTPUT_COMMON_OPTIONS, output_catalog
 from tests.drivers.worlds import WORLDS, World, world
 
-NEAR = 1 / 4096
-
 
 def output_goes_on(output: Output) -> bool:
     """Whether it keeps its level when the daemon dies, and when the next one takes it over."""
@@ -65,10 +63,10 @@ def test_making_it_touches_nothing(it: World) -> None:
 def test_opened_it_is_safe_and_never_was_anything_else(it: World) -> None:
     output = it.make()
     output.open()
-    assert it.load() == pytest.approx(it.terms.safe, abs=NEAR)
-    assert output.read_back() == pytest.approx(it.terms.safe, abs=NEAR)
+    assert it.load() == pytest.approx(it.terms.safe, abs=it.near)
+    assert output.read_back() == pytest.approx(it.terms.safe, abs=it.near)
     allowed = {it.start, it.terms.safe}
-    assert all(any(abs(level - good) < NEAR for good in allowed) for level in it.seen())
+    assert all(any(abs(level - good) < it.near for good in allowed) for level in it.seen())
 
 
 def test_it_does_what_it_is_told_and_says_so(it: World) -> None:
@@ -77,8 +75,8 @@ def test_it_does_what_it_is_told_and_says_so(it: World) -> None:
     for level in (1.0, 0.0, 0.25, 0.9, 0.5, 0.0, 1.0):
         output.write(level)
         meant = level if output.dimmable else float(is_on(level))
-        assert it.load() == pytest.approx(meant, abs=NEAR)
-        assert output.read_back() == pytest.approx(meant, abs=NEAR)
+        assert it.load() == pytest.approx(meant, abs=it.near)
+        assert output.read_back() == pytest.approx(meant, abs=it.near)
 
 
 def test_full_is_full_and_off_is_off(it: World) -> None:
@@ -116,9 +114,9 @@ def test_released_it_is_safe_however_often(it: World) -> None:
     output.open()
     output.write(0.0 if it.terms.safe >= 0.5 else 1.0)
     output.release()
-    assert it.load() == pytest.approx(it.terms.safe, abs=NEAR)
+    assert it.load() == pytest.approx(it.terms.safe, abs=it.near)
     output.release()
-    assert it.load() == pytest.approx(it.terms.safe, abs=NEAR)
+    assert it.load() == pytest.approx(it.terms.safe, abs=it.near)
 
 
 def test_it_can_be_opened_again_after_a_release(it: World) -> None:
@@ -135,7 +133,7 @@ def test_opened_twice_it_makes_no_pulse(it: World) -> None:
     output.open()
     before = list(it.seen())
     output.open()
-    assert all(level == pytest.approx(it.terms.safe, abs=NEAR) for level in it.seen()[len(before) :])
+    assert all(level == pytest.approx(it.terms.safe, abs=it.near) for level in it.seen()[len(before) :])
     output.write(1.0)
     assert it.load() == 1.0
 
@@ -176,7 +174,7 @@ def test_when_the_daemon_dies_who_holds_it_makes_it_safe(it: World) -> None:
     output.write(away)
     it.die()
     expected = away if output.hold_by is HoldBy.NOBODY else it.terms.safe
-    assert it.load() == pytest.approx(expected, abs=NEAR)
+    assert it.load() == pytest.approx(expected, abs=it.near)
 
 
 def test_after_a_death_the_next_process_takes_over(it: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,10 +199,10 @@ def test_the_next_process_finds_it_where_it_stands_and_moves_nothing(it: World) 
     second.open()
     found = second.read_back()
     assert found is not None
-    assert found == pytest.approx(it.load(), abs=NEAR)
-    assert found == pytest.approx(left if output_goes_on(second) else it.terms.safe, abs=NEAR)
+    assert found == pytest.approx(it.load(), abs=it.near)
+    assert found == pytest.approx(left if output_goes_on(second) else it.terms.safe, abs=it.near)
     second.write(found)
-    assert all(level == pytest.approx(found, abs=NEAR) for level in it.seen()[len(moves) :])
+    assert all(level == pytest.approx(found, abs=it.near) for level in it.seen()[len(moves) :])
 
 
 def test_cut_says_whether_there_was_a_way_past_the_bus(it: World) -> None:

@@ -251,7 +251,7 @@ def sent_before_time(self: EdgeProcess, stream: str) -> list[LogSpan]:
 
 def give_up_unsettled(self: EdgeProcess, stream: str, count: int) -> None:
     if waiting := self.spare(stream):
-        self.file.give_up(stream, Ranges((waiting.spans[0],)), settlement.PRUNED)
+        self.file.give_up(stream, Ranges((waiting.spans[0],)), messages.PRUNED)
         self.card.commit()
 
 

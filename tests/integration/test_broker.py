@@ -125,7 +125,7 @@ async def ears(site: Site, names: Sequence[str] = LOGINS) -> AsyncIterator[dict[
     async with anyio.create_task_group() as listening, anyio.create_task_group() as links:
         for name in names:
             links.start_soon(hold, name)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await ready.wait()
         yield open_
         listening.cancel_scope.cancel()
@@ -138,7 +138,7 @@ async def quiet(open_: dict[str, Ear]) -> None:
         await open_[EDGES[0]].session.publish(f"{PREFIX}/{EDGES[0]}/{topic}", END, qos=1)
     for edge in EDGES:
         await open_[SINKS[0]].session.publish(f"{PREFIX}/{edge}/held", END, qos=1)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         for ear in open_.values():
             await ear.ended.wait()
 
@@ -200,7 +200,7 @@ async def test_no_will_speaks_for_another_site(site: Site) -> None:
             except LinkDown:
                 pass  # it may be refused at once
         await open_["sink-1"].session.publish(f"{PREFIX}/reef-2/held", END, qos=1)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await open_["reef-2"].ended.wait()
             while (f"{PREFIX}/reef-1/status", b"the will") not in open_[CONSUMER].heard:  # noqa: ASYNC110
                 await anyio.sleep(0.02)
@@ -220,7 +220,7 @@ async def test_a_client_id_takes_nobodys_connection_over(site: Site) -> None:
     async with ears(site, ("reef-2", "sink-1")) as open_, connect(thief) as session:
         await session.publish(f"{PREFIX}/reef-1/ask", b"still reef-1", qos=1)
         await open_["sink-1"].session.publish(f"{PREFIX}/reef-2/held", END, qos=1)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await open_["reef-2"].ended.wait()
 
 

@@ -153,7 +153,7 @@ def test_a_stray_of_a_name_that_ours_begin_with_takes_nothing_of_ours_along(cli:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("core", "cannot be detached"), ("meters", "belongs to tidewatt itself"), ("nix", "no module")],
+    [("core", "cannot be detached"), ("meters", "set [meters] enabled = false"), ("nix", "no module")],
 )
 def test_what_is_tidewatts_own_stays(cli: Cli, name: str, words: str) -> None:
     say(cli, "migrate")

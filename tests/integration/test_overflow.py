@@ -21,12 +21,12 @@ from sqlalchemy import Engine, event
 
 from drivers.base import Kind
 from edge.clock import FakeClock
+from edge.store import tiers
 from edge.store.blocks import BlockBuilder
 from edge.store.config import StoreConfig
 from edge.store.database import Store
 from edge.store.events import EventQueue
 from edge.store.recorder import Recorder
-from edge.store.retention import Retention
 from edge.supervisor import Problems
 from edge.uplink.budget import RESERVE_BYTES, Budget
 from edge.uplink.outbox import Outbox
@@ -162,10 +162,9 @@ async def site_in(folder: Path, clock: FakeClock, budget_mb: int, limit_bytes: i
     async with Store.open(config, clock) as store:
         outbox, problems, events = Outbox(store), Problems(), EventQueue(store, clock)
         await outbox.load()
-        retention = Retention(store, config, clock, settled=outbox.prunable)
         budget = Budget(
             store, config, clock, settled=outbox.prunable, in_flight=lambda _stream: EMPTY, give_up=outbox.give_up,
-            shrink=retention.shrink, put_event=events.put, problems=problems,
+            shrink=tiers.shrink, put_event=events.put, problems=problems,
         )  # fmt: skip
         if limit_bytes:
             budget.limit_bytes = limit_bytes
@@ -386,7 +385,7 @@ async def test_field_14_a_week_offline_costs_no_memory(tmp_path: Path) -> None:
                     await site.budget.look()
                     site.events.put("level-low", "sump", "alarm")
                     await site.events.flush()
-                    assert site.outbox.fragments(READINGS) == 1
+                    assert len(site.outbox.waiting(READINGS)) == 1
             gc.collect()
             return tracemalloc.get_traced_memory()[1]
 

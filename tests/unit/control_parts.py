@@ -10,18 +10,17 @@ import anyio
 
 from drivers.base import DeviceUnavailable, HoldBy, Output
 from edge.control.bank import Bank, Spec
-from edge.control.model import Kind, OutputRule, Rules, Schedule
+from edge.control.rules import Kind, OutputRule, Rules, Schedule
 
-TRIES: Final = 4000
-PATIENT_S: Final = 30.0
+PATIENT_S: Final = 60.0
 
 
 async def until(true: Callable[[], bool], what: str = "it") -> None:
     """Let threads work until something is so."""
-    for _ in range(TRIES):
-        if true():
-            return
-        await anyio.sleep(0.002)
+    with anyio.move_on_after(PATIENT_S):
+        while not true():  # noqa: ASYNC110 - a thread's doing has no event to wait for
+            await anyio.sleep(0.002)
+        return
     raise AssertionError(f"{what} never came")
 
 

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from drivers.base import Quality
 from edge.control.decide import decide, fresh
-from edge.control.model import (
-    ControlState,
-    Decision,
-    Envelope,
-    Found,
-    Kind,
-    Now,
-    Outcome,
-    OutputRule,
-    Request,
-    Rules,
-    Schedule,
-    Thermostat,
-)
+from edge.control.model import ControlState, Decision, Found, Now, Outcome, Request
+from edge.control.rules import Envelope, Kind, OutputRule, Rules, Schedule, Thermostat
 from edge.image import Reading
 
 MORNING_MS = 1_778_400_000_000  # 2026-05-10 08:00 UTC
@@ -99,7 +88,7 @@ class Site:
         for name, old in self.fixed.items():
             if name not in self.values:
                 at = self.monotonic_s if old.monotonic_s == float("inf") else old.monotonic_s
-                snapshot[name] = reading(name, old.value, at, old.quality)
+                snapshot[name] = replace(old, monotonic_s=at)
         self.out = decide(self.state, snapshot, self.rules, requests, self.now, faulted=self.faulted)
         self.state = self.out.state
         return self.out

@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import cache
 
 from edge.control.faults import Fault, Shown, Trouble
-from edge.control.model import Balance, Effect, Envelope, Found, Kind, Limit, OutputRule, Rules, Thermostat
+from edge.control.model import Balance, Found
+from edge.control.rules import Effect, Envelope, Kind, Limit, OutputRule, Rules, Thermostat
 from edge.control.simulate import Believe, Simulation, Step, plain, site_of
 from edge.image import Reading
 

@@ -16,7 +16,7 @@ from edge.image import Image, Reading
 from edge.poll.config import DeviceCommon, PollConfig
 from edge.poll.poller import Poller
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 Act = Callable[[], Sequence[Sample]]
 

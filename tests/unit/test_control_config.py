@@ -23,7 +23,7 @@ from edge.control.config import (
     ThermostatConfig,
     make_output,
 )
-from edge.control.model import Blind, Effect, Interlock, Kind, Limit, Unknown
+from edge.control.rules import Blind, Effect, Interlock, Kind, Limit, Unknown
 from edge.mistakes import ConfigInvalid
 from edge.settings import load
 

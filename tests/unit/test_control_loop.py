@@ -15,10 +15,14 @@ import pytest
 from edge.clock import FakeClock
 from edge.control import loop as loop_module
 from edge.control.bank import STUCK_S, Bank
+from edge.control.heat import Sums
 from edge.control.journal import changes_of
-from edge.control.loop import ControlHangs, ControlLoop, inputs_of
+from edge.control.loop import TICK_GAP_S, TICK_S, ControlHangs, ControlLoop, inputs_of
 from edge.control.memory import Memory
-from edge.control.model import Interlock, Outcome, Override, Release, Rules
+from edge.control.model import Balance, Confirm, Outcome, Override, Release
+from edge.control.rules import Interlock, Rules, Thermostat
+from edge.control.still import Still
+from edge.control.telling import POINT_SILENCE_S
 from edge.image import Image, Reading
 from edge.supervisor import Problems
 from migrations.runner import migrate_control
@@ -75,7 +79,7 @@ class Site:
             lambda: not any(bus.worker.busy and not bus.stuck for bus in self.bank._buses.values()), "quiet"
         )
 
-    async def ask(self, request: Override | Release) -> None:
+    async def ask(self, request: Override | Release | Confirm) -> None:
         """As a verb does it, with the next tick."""
         async with anyio.create_task_group() as group:
             group.start_soon(self.loop.ask, request)
@@ -130,7 +134,7 @@ async def test_what_stays_is_stored_once_and_then_now_and_then(site: Site) -> No
         await site.tick()
     stored = [reading.value for reading in site.readings if reading.series == "output.light.fault"]
     assert stored == [0.0]
-    await site.tick(loop_module.POINT_SILENCE_S)
+    await site.tick(POINT_SILENCE_S)
     stored = [reading.value for reading in site.readings if reading.series == "output.light.fault"]
     assert stored == [0.0, 0.0]
     assert not [reading for reading in site.readings if reading.series.endswith(".age")]
@@ -312,10 +316,11 @@ async def test_a_contact_that_changes_is_decided_on_at_once(tmp_path: Path) -> N
             group.start_soon(site.loop.ask, override())
             await until(lambda: site.heater.level == 1.0, "the override")
             site.image.put(a_reading(site.clock, "leak.state", 1.0))
-            for _ in range(10):  # at most the gap between two ticks passes, not a second
-                await site.clock.advance(0.002, loops=0)
+            put_s = site.clock.monotonic_s()
+            while site.heater.level != 0.0:
+                assert site.clock.monotonic_s() < put_s + TICK_S / 2, "it waited for the next tick"
+                await site.clock.advance(TICK_GAP_S / 5, loops=0)
                 await anyio.sleep(0.005)
-            await until(lambda: site.heater.level == 0.0, "the interlock")
             group.cancel_scope.cancel()
 
 
@@ -353,6 +358,31 @@ async def test_other_rules_keep_what_the_outputs_that_stay_have(site: Site) -> N
     assert site.light.calls[-1] == "release"
     assert site.image.get("output.light.level") is None
     assert site.loop.held("heater") is not None
+
+
+async def test_a_probe_that_stands_still_is_made_known_to_polling_and_confirmed_by_a_person(
+    tmp_path: Path,
+) -> None:
+    tank = Thermostat(name="tank", input="tank.t", target=26.0, band=0.4, heat=("heater",), stuck=1.0)
+    rules = replace(rules_of("heater", "light"), thermostats=(tank,))
+    async with Site(tmp_path, rules).open() as site:
+        await site.tick()
+        state = site.loop.state
+        assert state is not None and not site.loop.has_stuck_probe("heater")
+        sums = Sums(at_s=state.powered_s)
+        still = Still(value=25.0, since=sums, stuck=True, missed=1.2, over_s=3600.0)
+        site.loop._state = replace(
+            state, balances={"tank": Balance(sums=sums, stills={("tank.t", ""): still})}
+        )
+        site.image.put(a_reading(site.clock, "tank.t", 25.0))
+        await site.tick()
+        assert site.image.stuck == {"tank.t": (25.0,)}
+        assert "has stood at 25 for 60 minutes" in site.told("probe-stuck")[0]["body"]["text"]
+        assert "(stuck)" in site.told("input-lost")[-1]["body"]["text"]
+        assert site.heater.level == 0.0
+        assert site.loop.has_stuck_probe("heater") and not site.loop.has_stuck_probe("light")
+        await site.ask(Confirm(output="heater"))
+        assert site.image.stuck == {} and site.heater.level == 1.0
 
 
 def test_changes_are_told_once_with_what_became_of_them() -> None:

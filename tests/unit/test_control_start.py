@@ -11,7 +11,8 @@ import pytest
 from drivers.base import Quality
 from edge.control.inputs import START_QUIET_S
 from edge.control.journal import CHANGES_KEPT, INTERRUPTED, Journal, changes_of
-from edge.control.model import Cause, Decision, Envelope, Kind, Layer, Rules, Thermostat
+from edge.control.model import Cause, Decision, Layer
+from edge.control.rules import Envelope, Kind, Rules, Thermostat
 from tests.stores import a_reading
 from tests.unit.control_parts import rules_of
 from tests.unit.test_control_loop import Site, override

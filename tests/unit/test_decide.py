@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from drivers.base import Quality
 from edge.control.decide import decide, fresh, used_up
-from edge.control.model import (
-    Confirm,
-    ControlState,
-    Envelope,
-    Found,
-    Guard,
-    Kind,
-    Layer,
-    Now,
-    Override,
-    Release,
-    Rules,
-    Schedule,
-    Side,
-    Unknown,
-)
+from edge.control.model import Confirm, ControlState, Found, Guard, Layer, Now, Override, Release, Side
 from edge.control.remember import SAVE_EVERY_S, must_save, recall, remember
-from tests.unit.decide_parts import MORNING_MS, Site, heater, output, static, tank
+from edge.control.rules import Envelope, Kind, Limit, Rules, Schedule, Unknown
+from tests.unit.decide_parts import MORNING_MS, Site, heater, output, reading, static, tank
 
 
 def set_to(level: float | None, name: str = "light", *, seconds: float = 3600.0, **more: Any) -> Override:
@@ -125,6 +113,23 @@ def test_the_second_probe_regulates_while_the_first_is_lost() -> None:
     assert site.level() == 0.0 and site.found(Found.INPUT_LOST) == ["heater"]
     site.put(tank__temperature=25.0).tick()
     assert site.level() == 1.0 and site.found(Found.SPARE_LOST) == ["sump.temperature"]
+
+
+def test_what_stands_in_regulates_and_judges_and_a_person_is_told() -> None:
+    limit = Limit(series="tank.temperature", above=27.0)
+    site = Site(heater(envelope=Envelope(limits=(limit,))), thermostats=[tank()])
+    site.put(tank__temperature=25.0).tick()
+    assert site.level() == 1.0 and site.found(Found.SECOND_PROBE) == []
+    lent = reading("tank.temperature", 25.1, float("inf"), Quality.ESTIMATED)
+    for value, level in ((25.1, 1.0), (27.1, 0.0)):
+        site.values.pop("tank.temperature", None)
+        site.fixed["tank.temperature"] = replace(lent, value=value, reason="from sump.temperature")
+        site.tick()
+        assert site.level() == level and site.found(Found.SECOND_PROBE) == ["tank.temperature"]
+    assert site.found(Found.LIMIT) == ["heater"]
+    site.fixed["tank.temperature"] = replace(lent, value=25.0, reason="held")
+    site.tick()
+    assert site.found(Found.SECOND_PROBE) == [], "an estimate of its own is no stand-in"
 
 
 def test_probes_that_disagree_are_both_doubted() -> None:

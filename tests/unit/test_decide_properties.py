@@ -17,31 +17,33 @@ from hypothesis import strategies as st
 from drivers.base import Quality
 from edge.control.decide import decide, fresh, used_up
 from edge.control.model import (
-    Blind,
     Cause,
     Confirm,
     ControlState,
-    Curve,
     Decision,
-    Effect,
-    Envelope,
     Guard,
-    Interlock,
-    Kind,
     Layer,
     Learnt,
-    Limit,
     Now,
-    OutputRule,
     Override,
     Release,
     Request,
+)
+from edge.control.remember import recall, remember
+from edge.control.rules import (
+    Blind,
+    Curve,
+    Effect,
+    Envelope,
+    Interlock,
+    Kind,
+    Limit,
+    OutputRule,
     Rules,
     Schedule,
     Thermostat,
     Unknown,
 )
-from edge.control.remember import recall, remember
 from edge.control.why import why
 from edge.image import Reading
 

@@ -379,3 +379,12 @@ def test_the_backlog(
     (verdict,) = delivery.drain(_with(patient(delivers="true"), state={"delivery": told}))
     assert verdict.state == state
     assert words in verdict.text
+
+
+def test_what_this_user_may_not_look_at_is_no_bug(tmp_path: Path) -> None:
+    def closed(_: Patient) -> list[Verdict]:
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    (finding,) = examine(Patient(config_path=Path("none")), {"one": closed})
+    assert finding.state == "warning"
+    assert finding.text == f"{tmp_path} may not be looked at by this user; sudo tidewatt doctor"

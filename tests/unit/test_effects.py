@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edge.control.faults import Fault, Trouble
-from edge.control.model import Confirm, Effect, Envelope, Found, Guard, Kind, Override
+from edge.control.model import Confirm, Found, Guard, Override
+from edge.control.rules import Effect, Envelope, Kind
 from edge.control.simulate import Simulation
 from tests.unit.decide_parts import Site, heater, output, tank
 from tests.unit.heat_parts import HOUR_S, STEP_S, run, taught, trouble

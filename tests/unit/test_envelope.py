@@ -11,19 +11,8 @@ import pytest
 from drivers.base import Quality
 from edge.control.decide import used_up
 from edge.control.envelope import shape
-from edge.control.model import (
-    Blind,
-    Confirm,
-    Curve,
-    Envelope,
-    Found,
-    Guard,
-    Interlock,
-    Kind,
-    Layer,
-    Limit,
-    Override,
-)
+from edge.control.model import Confirm, Found, Guard, Layer, Override
+from edge.control.rules import Blind, Curve, Envelope, Interlock, Kind, Limit
 from tests.unit.decide_parts import Site, heater, output, reading, static, tank
 
 TOO_WARM = Limit(series="sump.temperature", above=27.0, clear=0.3)

@@ -12,7 +12,7 @@ import pytest
 from drivers.base import Quality
 from edge.clock import ClockState, FakeClock, iso_utc
 from edge.image import Reading
-from edge.store import history, late
+from edge.store import late, questions, shapes
 from edge.store.blocks import BlockBuilder
 from edge.store.database import Store
 from edge.store.history import opened as history_opened
@@ -74,7 +74,7 @@ async def test_blocks_and_the_log_give_the_same_answer(
             pieces = asked.readings(
                 ["a.x", "b.y"], began + first * MINUTE_MS, began + last * MINUTE_MS, limit, resolution_s
             )
-        answers.append(history.readings_json(pieces))
+        answers.append(shapes.readings_json(pieces))
     same(*answers)
     assert [piece["series"] for piece in answers[0]] == ["a.x", "b.y"]
     if not resolution_s:
@@ -91,7 +91,7 @@ async def test_buckets_are_means_of_what_is_not_bad(tmp_path: Path) -> None:
     assert (bucket.ts_ms, bucket.n, bucket.min, bucket.max) == (began, 54, 0.0, 14.5)
     assert bucket.mean == pytest.approx(sum(values) / 54)
     assert bucket.last == 14.5
-    shown = history.readings_json([piece])[0]["readings"][0]
+    shown = shapes.readings_json([piece])[0]["readings"][0]
     assert shown == {"ts": iso_utc(began), "value": bucket.mean, "min": 0.0, "max": 14.5, "n": 54}
 
 
@@ -100,8 +100,7 @@ async def test_series_are_listed_with_their_newest_reading(tmp_path: Path) -> No
     began = await recorded(tmp_path, clock, blocked=True)
     async with opened(tmp_path, clock) as store:
         await record(store, clock, [a_reading(clock, "a.x", 99.0, unit="K")])
-        async with store.read() as connection:
-            found = await history.series_list(connection)
+        found = await questions.series(store.path)
     assert [s["name"] for s in found] == ["a.x", "b.y"]
     assert found[0] == {
         "name": "a.x", "unit": "K", "decimals": 2, "first": iso_utc(began), "last": iso_utc(clock.now_ms()),
@@ -118,8 +117,7 @@ async def test_a_series_that_stands_only_in_blocks_is_listed_too(tmp_path: Path)
         await BlockBuilder(store, clock).build()
         async with store.write() as tx:
             await tx.execute("DELETE FROM reading")
-        async with store.read() as connection:
-            found = await history.series_list(connection)
+        found = await questions.series(store.path)
     assert [(s["name"], s["value"], s["quality"]) for s in found] == [
         ("a.x", None, "bad"),
         ("b.y", 89.0, "good"),
@@ -132,11 +130,10 @@ async def test_a_changed_unit_comes_in_a_piece_of_its_own(tmp_path: Path) -> Non
         for unit, decimals in (("°C", 2), ("K", 2), ("K", 1)):
             await record(store, clock, [a_reading(clock, unit=unit, decimals=decimals, value=decimals)])
             clock.pass_s(1)
-        async with store.read() as connection:
-            found = await history.readings(connection, ["tank.temperature"], 0, clock.now_ms(), 10)
-            later = await history.readings(
-                connection, ["tank.temperature"], clock.now_ms(), clock.now_ms() + 1, 10
-            )
+        found = await questions.readings(store.path, ["tank.temperature"], 0, clock.now_ms(), 10)
+        later = await questions.readings(
+            store.path, ["tank.temperature"], clock.now_ms(), clock.now_ms() + 1, 10
+        )
     shown = [(piece["unit"], [r["value"] for r in piece["readings"]]) for piece in found]
     assert shown == [("°C", [2.0]), ("K", [2.0, 1.0])]
     assert [(piece["unit"], piece["readings"]) for piece in later] == [("K", [])]
@@ -148,15 +145,13 @@ async def test_times_are_corrected_and_say_what_they_are_worth(tmp_path: Path) -
         await record(store, clock, [a_reading(clock)])
         async with store.write() as tx:
             await tx.emit(kind="started", subject="reef")
-        async with store.read() as connection:
-            (piece,) = await history.readings(connection, ["tank.temperature"], 0, clock.now_ms() + 1, 10)
+        (piece,) = await questions.readings(store.path, ["tank.temperature"], 0, clock.now_ms() + 1, 10)
         assert piece["readings"][0]["clock"] == "unknown"
         assert store.log is not None
         written_ms = clock.now_ms()
         await store.set_offset(store.log.id, 12_345, estimated=False)
-        async with store.read() as connection:
-            (piece,) = await history.readings(connection, ["tank.temperature"], 0, clock.now_ms() * 2, 10)
-            (event,) = await history.events(connection, limit=9)
+        (piece,) = await questions.readings(store.path, ["tank.temperature"], 0, clock.now_ms() * 2, 10)
+        (event,) = await questions.events(store.path, limit=9)
     assert piece["readings"][0]["ts"] == iso_utc(written_ms + 12_345)
     assert piece["readings"][0]["clock"] == "holdover"
     assert event["ts"] == iso_utc(written_ms + 12_345)
@@ -164,9 +159,9 @@ async def test_times_are_corrected_and_say_what_they_are_worth(tmp_path: Path) -
 
 async def test_an_unknown_series_is_named(tmp_path: Path) -> None:
     clock = FakeClock()
-    async with opened(tmp_path, clock) as store, store.read() as connection:
+    async with opened(tmp_path, clock) as store:
         with pytest.raises(KeyError, match=r"no\.such"):
-            await history.readings(connection, ["no.such"], 0, 1, 10)
+            await questions.readings(store.path, ["no.such"], 0, 1, 10)
 
 
 async def test_events_are_the_newest_first_and_filtered(tmp_path: Path) -> None:
@@ -178,17 +173,16 @@ async def test_events_are_the_newest_first_and_filtered(tmp_path: Path) -> None:
                 kind, severity = ("device-failed", "warning") if i % 2 else ("started", "info")
                 await tx.emit(kind=kind, subject=f"d{i % 3}", severity=severity, body={"i": i})
             clock.pass_s(60)
-        async with store.read() as connection:
-            ask = history.events
-            assert [e["body"]["i"] for e in await ask(connection, limit=3)] == [9, 8, 7]
-            assert [e["seq"] for e in await ask(connection, limit=2, before=5)] == [4, 3]
-            assert {e["kind"] for e in await ask(connection, limit=99, kinds=("started",))} == {"started"}
-            assert [e["body"]["i"] for e in await ask(connection, limit=99, subject="d0")] == [9, 6, 3, 0]
-            assert len(await ask(connection, limit=99, severities=("warning", "alarm"))) == 5
-            within = await ask(
-                connection, limit=99, from_ms=began + 2 * MINUTE_MS, to_ms=began + 5 * MINUTE_MS
-            )
-            assert [e["body"]["i"] for e in within] == [4, 3, 2]
+        found = await questions.events(store.path, limit=2, before=5, kinds=("started",))
+        assert [e["seq"] for e in found] == [3, 1]
+        with history_opened(store.path) as asked:
+            assert [e.body["i"] for e in asked.events(limit=3)] == [9, 8, 7]
+            assert [e.seq for e in asked.events(limit=2, before=5)] == [4, 3]
+            assert {e.kind for e in asked.events(limit=99, kinds=("started",))} == {"started"}
+            assert [e.body["i"] for e in asked.events(limit=99, subject="d0")] == [9, 6, 3, 0]
+            assert len(asked.events(limit=99, severities=("warning", "alarm"))) == 5
+            within = asked.events(limit=99, from_ms=began + 2 * MINUTE_MS, to_ms=began + 5 * MINUTE_MS)
+            assert [e.body["i"] for e in within] == [4, 3, 2]
 
 
 async def test_history_is_readable_without_a_daemon(tmp_path: Path) -> None:
@@ -205,8 +199,8 @@ async def test_a_cancelled_question_leaves_nothing_running(tmp_path: Path) -> No
     async with opened(tmp_path, clock) as store:
         for i in range(20):
             with anyio.move_on_after(0.0003 * i):
-                await history.readings(store.path, ["a.x"], 0, clock.now_ms(), 1000)
-        found = await history.readings(store.path, ["a.x"], 0, clock.now_ms(), 1000)
+                await questions.readings(store.path, ["a.x"], 0, clock.now_ms(), 1000)
+        found = await questions.readings(store.path, ["a.x"], 0, clock.now_ms(), 1000)
     assert len(found[0]["readings"]) == 150
 
 
@@ -218,7 +212,7 @@ async def test_a_series_that_has_been_silent_for_long_is_found_in_the_tail(
     async with opened(tmp_path, clock) as store:
         await record(store, clock, [a_reading(clock, "old.one", i) for i in range(3)])
         await record(store, clock, [a_reading(clock, "new.one", i) for i in range(10)])
-        found = await history.series_list(store.path)
+        found = await questions.series(store.path)
     assert [(s["name"], s["value"]) for s in found] == [("new.one", 9.0), ("old.one", 2.0)]
 
 
@@ -252,7 +246,7 @@ async def ten_seconds_apart(store: Store, clock: FakeClock, minutes: int) -> lis
 def shown(store: Store, from_ms: int, to_ms: int) -> list[list[dict[str, Any]]]:
     """Buckets of all widths."""
     with history_opened(store.path) as asked:
-        return [history.readings_json(asked.readings(["a.x"], from_ms, to_ms, 9999, s)) for s in WIDTHS_S]
+        return [shapes.readings_json(asked.readings(["a.x"], from_ms, to_ms, 9999, s)) for s in WIDTHS_S]
 
 
 def all_the_same(found: list[list[dict[str, Any]]], wanted: list[list[dict[str, Any]]]) -> None:
@@ -334,7 +328,7 @@ async def test_a_series_of_which_only_summaries_are_left_is_listed(tmp_path: Pat
         taken = await ten_seconds_apart(store, clock, 2)
         await thin_readings(store, 1, 12)
         for _ in range(2):  # from the summaries, then from the block that is made of them
-            (found,) = await history.series_list(store.path)
+            (found,) = await questions.series(store.path)
             assert found["first"] == iso_utc(taken[0].ts_ms)
             assert found["quality"] == "good"
             clock.pass_s(3600)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.control.judge import Judge
-from edge.control.model import Blind, Envelope, Interlock, Kind, Limit, OutputRule, Rules, Thermostat
+from edge.control.rules import Blind, Envelope, Interlock, Kind, Limit, OutputRule, Rules, Thermostat
 from tests.unit import source
 
 HOUR_S = 3600.0

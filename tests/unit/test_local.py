@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import stat
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from edge.local import (
     LocalServer,
     LocalUnavailable,
     Peer,
+    Verb,
     call,
     socket_path,
 )
@@ -51,9 +54,19 @@ async def odd(_args: dict[str, Any], _peer: Peer) -> Any:
 VERBS = {"echo": echo, "who": who, "refuse": refuse, "crash": crash, "odd": odd}
 
 
+@asynccontextmanager
+async def serving(path: Path, verbs: Mapping[str, Verb], *, log: Any = None) -> AsyncIterator[LocalServer]:
+    """A server while the block runs."""
+    server = LocalServer(path, verbs, log=log)
+    async with anyio.create_task_group() as group:
+        await group.start(server.run)
+        yield server
+        group.cancel_scope.cancel()
+
+
 async def ask(path: Path, verb: str, **args: Any) -> Any:
     """The synchronous client, off the loop that serves it."""
-    return await anyio.to_thread.run_sync(partial(call, path, verb, args, timeout_s=10))
+    return await anyio.to_thread.run_sync(partial(call, path, verb, args, timeout_s=60))
 
 
 async def raw(path: Path, request: bytes) -> list[dict[str, Any]]:
@@ -75,7 +88,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def test_a_verb_answers_with_what_it_was_given(path: Path) -> None:
-    async with LocalServer(path, VERBS).serving():
+    async with serving(path, VERBS):
         assert await ask(path, "echo", text="Größe °C", n=5) == {"text": "Größe °C", "n": 5}
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         assert [file.name for file in path.parent.iterdir()] == ["s.sock"]
@@ -83,12 +96,12 @@ async def test_a_verb_answers_with_what_it_was_given(path: Path) -> None:
 
 
 async def test_the_peer_is_who_the_kernel_says(path: Path) -> None:
-    async with LocalServer(path, VERBS).serving():
+    async with serving(path, VERBS):
         assert await ask(path, "who") == {"pid": os.getpid(), "uid": os.getuid(), "gid": os.getgid()}
 
 
 async def test_refusals_and_bugs_reach_the_client_and_the_server_lives_on(path: Path) -> None:
-    async with LocalServer(path, VERBS).serving():
+    async with serving(path, VERBS):
         with pytest.raises(LocalRefused, match="there is no pump 7; use 1-4") as refused:
             await ask(path, "refuse")
         assert refused.value.exit_code == 2
@@ -103,10 +116,10 @@ async def test_refusals_and_bugs_reach_the_client_and_the_server_lives_on(path: 
 
 async def test_many_requests_go_over_one_connection(path: Path) -> None:
     def several() -> list[Any]:
-        with LocalClient(path, timeout_s=10) as client:
+        with LocalClient(path, timeout_s=60) as client:
             return [client.call("echo", {"n": n}) for n in range(20)]
 
-    async with LocalServer(path, VERBS).serving():
+    async with serving(path, VERBS):
         assert await anyio.to_thread.run_sync(several) == [{"n": n} for n in range(20)]
 
 
@@ -124,7 +137,7 @@ async def test_many_requests_go_over_one_connection(path: Path) -> None:
     ],
 )
 async def test_what_is_no_request_is_answered_as_such(path: Path, request_line: bytes) -> None:
-    async with LocalServer(path, VERBS).serving():
+    async with serving(path, VERBS):
         bad, good = await raw(path, request_line + b'{"verb":"echo"}\n')
         assert bad["ok"] is False
         assert bad["exit"] == 2
@@ -132,7 +145,7 @@ async def test_what_is_no_request_is_answered_as_such(path: Path, request_line: 
 
 
 async def test_an_endless_request_is_cut_off(path: Path) -> None:
-    async with LocalServer(path, VERBS).serving():
+    async with serving(path, VERBS):
         (answer,) = await raw(path, b"x" * (local.REQUEST_BYTES_MAX + 10))
         assert "longer than" in answer["error"]
         assert await ask(path, "echo") == {}
@@ -140,7 +153,7 @@ async def test_an_endless_request_is_cut_off(path: Path) -> None:
 
 async def test_a_silent_connection_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "IDLE_TIMEOUT_S", 0.05)
-    async with LocalServer(path, VERBS).serving(), await anyio.connect_unix(path) as stream:
+    async with serving(path, VERBS), await anyio.connect_unix(path) as stream:
         with pytest.raises(anyio.EndOfStream):
             await stream.receive()
 
@@ -150,14 +163,14 @@ async def test_a_verb_that_never_ends_is_given_up(path: Path, monkeypatch: pytes
         await anyio.sleep_forever()
 
     monkeypatch.setattr(local, "VERB_TIMEOUT_S", 0.05)
-    async with LocalServer(path, {"hang": hang}).serving():
+    async with serving(path, {"hang": hang}):
         with pytest.raises(LocalRefused, match="hang took longer"):
             await ask(path, "hang")
 
 
 async def test_too_many_connections_are_turned_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "CONNECTIONS_MAX", 1)
-    async with LocalServer(path, VERBS).serving(), await anyio.connect_unix(path) as first:
+    async with serving(path, VERBS), await anyio.connect_unix(path) as first:
         await first.send(b'{"verb":"echo"}\n')
         await first.receive()
         with pytest.raises(LocalRefused, match="too many connections"):
@@ -167,12 +180,12 @@ async def test_too_many_connections_are_turned_away(path: Path, monkeypatch: pyt
 async def test_a_socket_that_nobody_listens_at_is_taken_over(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    async with LocalServer(path, VERBS).serving():
+    async with serving(path, VERBS):
         assert await ask(path, "echo") == {}
 
 
 async def test_a_living_daemon_keeps_its_socket(path: Path) -> None:
-    async with LocalServer(path, VERBS).serving():
+    async with serving(path, VERBS):
         with pytest.raises(LocalUnavailable, match="another daemon already listens"):
             await LocalServer(path, VERBS).run()
         assert await ask(path, "echo") == {}
@@ -191,7 +204,7 @@ async def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_successors_socket_is_not_removed(path: Path) -> None:
-    async with LocalServer(path, VERBS).serving():
+    async with serving(path, VERBS):
         path.unlink()
         with socket.socket(socket.AF_UNIX) as successor:
             successor.bind(str(path))
@@ -201,7 +214,7 @@ async def test_a_successors_socket_is_not_removed(path: Path) -> None:
 async def test_a_path_too_long_for_the_system_call_works(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
-    async with LocalServer(deep / "tidewatt.sock", VERBS).serving():
+    async with serving(deep / "tidewatt.sock", VERBS):
         assert await ask(deep / "tidewatt.sock", "echo") == {}
 
 
@@ -220,7 +233,7 @@ def test_a_daemon_that_breaks_off_or_stays_silent_is_told(path: Path) -> None:
         listening.listen()
         with pytest.raises(LocalUnavailable, match=r"did not answer within 0 s"):
             call(path, "status", timeout_s=0.05)
-        with LocalClient(path, timeout_s=5) as client:
+        with LocalClient(path, timeout_s=60) as client:
             listening.accept()[0].close()
             listening.accept()[0].close()
             with pytest.raises(LocalUnavailable, match="broke off"):

@@ -164,7 +164,7 @@ async def test_positions_of_a_time_go_again(tmp_path: Path) -> None:
         outbox._settled[READINGS] = Ranges(((1, 15),))
         assert outbox.resend(READINGS, found) == 5
         assert outbox.settled(READINGS) == Ranges(((1, 10),))
-        assert outbox.fragments(READINGS) == 1
+        assert len(outbox.waiting(READINGS)) == 1
 
 
 async def test_summaries_wait_for_the_times_of_every_older_log(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync import settlement
+from sync import messages
 from sync.messages import EVENTS, READINGS, Held, Hole, Window
 from sync.planner import FRAGMENTS_MAX, Lane, LogSpan, plan, settle, size_of
 from sync.ranges import EMPTY, Range, Ranges
@@ -302,7 +302,7 @@ def test_fill_cuts_holes_to_the_range_and_a_row_beats_a_hole() -> None:
     filled, unexplained = fill(10, 20, r((13, 16), (19, 19)), holes)
     assert [(hole.first, hole.last, hole.reason, hole.n) for hole in filled] == [
         (10, 12, "pruned", 3),
-        (17, 17, settlement.UNEXPLAINED, 1),
+        (17, 17, messages.UNEXPLAINED, 1),
         (18, 18, "overflow", 1),
         (20, 20, "overflow", 1),
     ]

@@ -7,7 +7,7 @@ from itertools import permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.rank import DayRank, day_rank, meta_rank
+from sync.rank import DayRank, day_rank
 
 STAMPS = st.none() | st.sampled_from(["", "20260101", "202601010000", "20260101000000", "20260101000001"])
 RANKS = st.builds(
@@ -54,8 +54,3 @@ def test_the_current_one_does_not_depend_on_arrival(ranks: list[DayRank]) -> Non
             current = max(current, other)
         currents.add(current)
     assert len(currents) == 1
-
-
-def test_meta_of_a_later_log_wins_whatever_its_position() -> None:
-    assert meta_rank(6, 1) > meta_rank(5, 900)
-    assert meta_rank(5, 2) > meta_rank(5, 1)

@@ -17,6 +17,7 @@ from edge.store.config import StoreConfig
 from edge.store.database import Store, Tx
 from edge.store.recorder import Recorder
 from edge.store.retention import Retention
+from edge.store.tiers import shrink
 from sync.ranges import EMPTY, Ranges
 from tests.stores import a_reading, fetch, opened, record
 
@@ -219,21 +220,20 @@ async def test_for_want_of_room_the_finest_goes_first_and_days_stay(tmp_path: Pa
     async with opened(tmp_path, clock) as store:
         await some_hours(store, clock, 48)
         await BlockBuilder(store, clock).build()
-        worker = retention_of(store, clock, Settled())
 
-        async def shrink(size: int) -> dict[str, int]:
+        async def shrunk(size: int) -> dict[str, int]:
             async with store.write() as tx:
-                freed = await worker.shrink(tx, size)
+                freed = await shrink(tx, size)
             assert freed >= size or size == 1 << 40
             return tiers(store)
 
-        assert await shrink(1) == {"readings": 47, "minutes": 48, "quarters": 2, "hours": 48, "days": 1}
+        assert await shrunk(1) == {"readings": 47, "minutes": 48, "quarters": 2, "hours": 48, "days": 1}
         oldest = fetch(store.path, "SELECT min(hour) FROM block WHERE data != x''")[0][0]
         assert fetch(store.path, "SELECT min(hour) FROM block")[0][0] == oldest - 1
         size = fetch(store.path, "SELECT sum(length(data)) FROM block")[0][0]
-        assert await shrink(size) == {"readings": 0, "minutes": 48, "quarters": 2, "hours": 48, "days": 1}
-        assert (await shrink(1))["minutes"] == 47
-        last = await shrink(1 << 40)
+        assert await shrunk(size) == {"readings": 0, "minutes": 48, "quarters": 2, "hours": 48, "days": 1}
+        assert (await shrunk(1))["minutes"] == 47
+        last = await shrunk(1 << 40)
         assert last == {"readings": 0, "minutes": 0, "quarters": 0, "hours": 0, "days": 1}
 
 

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from edge.control.localtime import moment_ms, time_of_day_s
-from edge.control.model import Schedule, Span
+from edge.control.model import Span
+from edge.control.rules import Schedule
 from edge.control.schedule import check_schedule, holds, span
 
 ZONES = ("Europe/Vienna", "America/New_York", "Australia/Sydney", "Australia/Lord_Howe", "America/St_Johns")

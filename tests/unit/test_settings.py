@@ -133,6 +133,7 @@ def test_a_file_from_windows_is_read(write: Write) -> None:
         ("broker = 5", "1: broker: must be a table, is 5"),
         ('[brokr]\nhost = "x"', "1: brokr: there is no such option; did you mean broker?"),
         ('[[pumps]]\nname = "A b"', '2: pumps.A b.name: does not fit, is "A b"; write small letters'),
+        ('[pumps]\nname = "a"', "1: pumps: stands once, as a table; write [[pumps]], with two"),
         ("\n[[pumps]]\n", "2: pumps[0].name: is missing; add name = … (small letters)"),
         (
             '[[pumps]]\nname="a"\n[[pumps]]\nname="b"\ncurve=[[1,2],[3]]',
@@ -187,7 +188,7 @@ def test_a_validators_own_words_are_masked(write: Write) -> None:
         ('[broker]\nhost = "a\nport = 1', "2: broker.host: the text has no closing quote"),
         ('[broker]\nhost = "C:\\dir"', "2: broker.host: a backslash is special"),
         ("[broker]\nport = 1\nport = 2", "3: broker.port: is set twice"),
-        ("[broker]\n[broker]\n", "2: broker: this table stands twice"),
+        ("[broker]\n[broker]\n", "2: broker: this table stands twice; put its options under one"),
         ("[broker\nport = 1", "1: the table's name has no end"),
         ("\n[[pumps]]\ncurve = [[1, 2],\n\n# end", "3: pumps.curve: the list that begins here has no end"),
         ('[broker]\nhost = """a\nport = 5\n', "2: broker.host: the text that begins here has no end"),

@@ -9,7 +9,7 @@ import pytest
 from drivers import tank
 from drivers.base import HoldBy, Quality
 from edge.control.faults import Fault, Silence, Trouble, shown
-from edge.control.model import Kind, Limit, OutputRule, Rules
+from edge.control.rules import Kind, Limit, OutputRule, Rules
 from edge.control.selftest import ALL, faults_of, selftest
 from edge.control.simulate import HEATER_W, TANK, Simulation, Wiring, plain, site_of
 from tests.acceptance.tank_year import MAINS, POWER, PROBES, RULES, SITE
@@ -48,7 +48,7 @@ def test_rules_tell_what_the_site_is() -> None:
 
 
 def test_a_heater_with_a_limit_alone_has_water_too() -> None:
-    from edge.control.model import Envelope
+    from edge.control.rules import Envelope
 
     limit = Limit(series="sump.temperature", above=27.0)
     rule = OutputRule(

@@ -12,8 +12,9 @@ from sqlalchemy.exc import DBAPIError
 
 from edge.clock import EARLIEST_MS, ClockState, FakeClock
 from edge.store.config import StoreConfig
-from edge.store.database import Store, StoreError, StoreLocked, clean, set_aside_if_corrupt
+from edge.store.database import Store, StoreError, StoreLocked, clean
 from edge.store.events import EventQueue
+from edge.store.files import set_aside_if_corrupt
 from edge.store.log import (
     CLOCK_END_MS,
     RANDOM_BITS,

@@ -7,11 +7,10 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import anyio
 import pytest
 
 from edge.clock import FakeClock
-from edge.systemd import Notifier, feed_watchdog, watchdog_interval_s
+from edge.systemd import Notifier, watchdog_interval_s
 
 
 @pytest.fixture
@@ -40,14 +39,12 @@ def test_the_manager_hears_of_each_step(manager: socket.socket, monkeypatch: pyt
     notifier.status("two\nlines")
     notifier.watchdog()
     notifier.reloading(FakeClock())
-    notifier.extend_timeout(1.5)
     notifier.stopping()
     assert heard(manager) == [
         "READY=1\nSTATUS=polling 5 devices",
         "STATUS=two lines",
         "WATCHDOG=1",
         "RELOADING=1\nMONOTONIC_USEC=1000000000",
-        "EXTEND_TIMEOUT_USEC=1500000",
         "STOPPING=1",
     ]
 
@@ -82,34 +79,3 @@ def test_the_watchdog_counts_for_this_process_only(
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()) if pid == "own" else pid)
     assert watchdog_interval_s() == expected
-
-
-@pytest.mark.anyio
-async def test_the_watchdog_is_fed_twice_an_interval_while_all_is_alive(
-    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WATCHDOG_USEC", "10000000")
-    monkeypatch.delenv("WATCHDOG_PID", raising=False)
-    clock, living = FakeClock(), [True]
-
-    async def alive() -> bool:
-        return living[0]
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(feed_watchdog, Notifier(manager.getsockname()), clock, alive)
-        await clock.advance(20)
-        assert len(heard(manager)) == 5
-        living[0] = False
-        await clock.advance(20)
-        assert heard(manager) == []
-        group.cancel_scope.cancel()
-
-
-@pytest.mark.anyio
-async def test_without_a_watchdog_there_is_nothing_to_feed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
-
-    async def alive() -> bool:
-        raise AssertionError("nobody asks")
-
-    await feed_watchdog(Notifier(""), FakeClock(), alive)

@@ -26,7 +26,7 @@ from tests.webdata import FakeSite
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 POST = "/api/v1/files?name=a.csv"
 
 

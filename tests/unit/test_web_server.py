@@ -20,7 +20,7 @@ from edge.web.sse import STREAMS_MAX
 from tests.webdata import FakeSite
 
 #: A hang becomes a failure; nothing is timed by it.
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 def free_port() -> int:

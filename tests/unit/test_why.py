@@ -7,7 +7,8 @@ import json
 import pytest
 
 from edge.control.decide import fresh
-from edge.control.model import Envelope, Limit, Override
+from edge.control.model import Override
+from edge.control.rules import Envelope, Limit
 from edge.control.why import sentence, why
 from tests.unit.decide_parts import Site, heater, output, static, tank
 
