@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from drivers import i2c, smbus
-from drivers.base import Clock, Device, DeviceUnavailable, Point, Quality, Sample
+from drivers.base import UNIT_LENGTH_MAX, Clock, Device, DeviceUnavailable, Point, Quality, Sample
 from drivers.catalog import Claim, Driver
 
 CONVERSION: Final = 0
@@ -51,7 +51,7 @@ class Ads1115Channel(BaseModel):
     )
     scale: Finite = Field(1.0, description="the point's unit for each volt")
     offset: Finite = Field(0.0, description="added after scale, in the point's unit")
-    unit: str = Field("V", max_length=15, description="the point's unit")
+    unit: str = Field("V", max_length=UNIT_LENGTH_MAX, description="the point's unit")
     decimals: int = Field(5, ge=0, le=9, description="digits after the point")
 
     @field_validator("full_scale_v")
@@ -72,7 +72,13 @@ class Ads1115Channel(BaseModel):
 class Ads1115Options(i2c.I2cOptions):
     """Options of `driver = "ads1115"`."""
 
-    address: int = Field(0x48, ge=0x48, le=0x4B, description="I2C address, 0x48-0x4B by the ADDR pin")
+    address: int = Field(
+        0x48,
+        ge=0x48,
+        le=0x4B,
+        description="I2C address, 0x48-0x4B by the ADDR pin",
+        json_schema_extra=i2c.HEX,
+    )
     rate: Literal[8, 16, 32, 64, 128, 250, 475, 860] = Field(
         128, description="conversions a second: 8, 16, 32, 64, 128, 250, 475 or 860; fewer are less noisy"
     )

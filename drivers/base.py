@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+UNIT_LENGTH_MAX: Final = 15
+DECIMALS_MAX: Final = 9
+
 
 class Quality(enum.IntEnum):
     """How far a value may be trusted.  The number is what is stored and sent."""
@@ -73,7 +76,7 @@ class Kind(enum.StrEnum):
 class Point:
     """What one value of a device is.
 
-    unit      as it is shown and stored: "°C", "%", "W", "" for a plain number
+    unit      as it is shown and stored: "°C", "%", "W", "" for a plain number; UNIT_LENGTH_MAX at most
     decimals  digits after the point that mean something; values are rounded to them before they are stored
     low, high what the sensor can physically deliver, in `unit`; outside it a value is bad
     kind      its class
@@ -87,6 +90,26 @@ class Point:
     high: float | None = None
     kind: Kind = Kind.SAMPLE
     volatile: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: a driver that makes such a point is at fault, and says so where it is loaded."""
+        if not isinstance(self.unit, str):
+            raise ValueError(f'unit {self.unit!r} is no text; write unit="°C", unit="" for a plain number')
+        if len(self.unit) > UNIT_LENGTH_MAX:
+            raise ValueError(
+                f"unit {self.unit!r} has {len(self.unit)} characters; shorten it to {UNIT_LENGTH_MAX} or fewer"
+            )
+        if type(self.decimals) is not int or not 0 <= self.decimals <= DECIMALS_MAX:
+            raise ValueError(
+                f"decimals {self.decimals!r} is no whole number from 0 to {DECIMALS_MAX}; correct it"
+            )
+        for key, limit in (("low", self.low), ("high", self.high)):
+            if type(limit) not in (int, float, type(None)):
+                raise ValueError(
+                    f"{key} {limit!r} is no number; write one in the point's unit, or leave it out"
+                )
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low = {self.low:g} is above high = {self.high:g}; swap them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,19 +7,37 @@ address, so that each is imported only when the table is read.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, create_model
 
-from drivers.base import Clock, Device, HoldBy, Output, Terms
+from drivers.base import Clock, Device, DeviceMisconfigured, HoldBy, Output, Terms
+from drivers.faults import (
+    Raised,
+    Role,
+    Unusable,
+    guarded,
+    kind_of,
+    load_entry,
+    must_be,
+    must_list,
+    names_mistake,
+    role_mistake,
+    told,
+)
 
 ENTRY_POINT_GROUP: Final = "tidewatt.drivers"
 OUTPUT_ENTRY_POINT_GROUP: Final = "tidewatt.outputs"
+#: Every group that tidewatt reads; that of the modules is read by `migrations.outside`.
+GROUPS: Final = (ENTRY_POINT_GROUP, OUTPUT_ENTRY_POINT_GROUP, "tidewatt.modules")
+GROUP_LIKENESS: Final = 0.8  # "tidewatt_drivers" is a slip, "tidewatt_weather.sources" is a package's own
 BUILT_IN: Final[Mapping[str, str]] = {
     "sim": "drivers.sim:DRIVER",
     "host": "drivers.host:DRIVER",
@@ -131,30 +149,85 @@ class OutputDriver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """drivers and outputs by name; problems: what another package brought and is not usable, with the reason."""
+    """drivers and outputs by name; problems: what another package brought and is not usable, with the reason.
+
+    broken, broken_outputs  those of the problems that stand for a name which nobody else has, by that name
+    """
 
     drivers: Mapping[str, Driver]
     outputs: Mapping[str, OutputDriver]
     problems: tuple[str, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
+    broken_outputs: Mapping[str, str] = field(default_factory=dict)
 
 
 AnyDriver = TypeVar("AnyDriver", Driver, OutputDriver)
-EVERY: Final[Mapping[type, str]] = {Driver: "device", OutputDriver: "output"}
+
+CLAIMS: Final = Role(name="claims", takes=("options",), mistake=must_list(Claim), needed=False)
+ROLES: Final[Mapping[type, Sequence[Role]]] = {
+    Driver: (
+        Role(name="make", takes=("options", "clock"), mistake=must_be(Device, "a Device")),
+        Role(name="points", takes=("options",), mistake=names_mistake, needed=False),
+        Role(name="find", takes=(), needed=False),
+        CLAIMS,
+    ),
+    OutputDriver: (
+        Role(name="make", takes=("options", "terms", "clock"), mistake=must_be(Output, "an Output")),
+        Role(name="hold_by", takes=("options",), mistake=must_be(HoldBy, "a HoldBy")),
+        Role(name="dimmable", takes=("options",), mistake=must_be(bool, "True or False")),
+        Role(name="local", takes=("options",), mistake=must_be(bool, "True or False")),
+        Role(name="refuse", takes=("options", "terms"), mistake=must_be(str, "text")),
+        Role(name="advise", takes=("options", "terms"), mistake=must_be(str, "text")),
+        replace(CLAIMS, needed=True),
+    ),
+}
+COMMON: Final[Mapping[type, tuple[str, str, frozenset[str]]]] = {
+    Driver: ("driver", "device", COMMON_OPTIONS),
+    OutputDriver: ("output driver", "output", OUTPUT_COMMON_OPTIONS),
+}
+"""What a kind of driver is called, what it is a driver of, and the options that every such table has."""
 
 
 def load(found: Iterable[EntryPoint], found_outputs: Iterable[EntryPoint] = ()) -> Catalog:
     """The built-in drivers and those of `found`; a broken one becomes a problem, never an exception."""
     drivers: dict[str, Driver] = {name: _built_in(address) for name, address in BUILT_IN.items()}
     outputs: dict[str, OutputDriver] = {name: _built_in(at) for name, at in BUILT_IN_OUTPUTS.items()}
-    problems = _add_all("driver", drivers, Driver, COMMON_OPTIONS, found)
-    problems += _add_all("output driver", outputs, OutputDriver, OUTPUT_COMMON_OPTIONS, found_outputs)
-    return Catalog(drivers=drivers, outputs=outputs, problems=tuple(problems))
+    problems = _add_all(drivers, Driver, found)
+    output_problems = _add_all(outputs, OutputDriver, found_outputs)
+    return Catalog(
+        drivers=drivers,
+        outputs=outputs,
+        problems=tuple(text for _, text in (*problems, *output_problems)),
+        broken={name: text for name, text in problems if name not in drivers},
+        broken_outputs={name: text for name, text in output_problems if name not in outputs},
+    )
 
 
 @functools.cache
 def installed() -> Catalog:
     """What this installation has, read once."""
-    return load(entry_points(group=ENTRY_POINT_GROUP), entry_points(group=OUTPUT_ENTRY_POINT_GROUP))
+    found = entry_points()
+    made = load(found.select(group=ENTRY_POINT_GROUP), found.select(group=OUTPUT_ENTRY_POINT_GROUP))
+    return replace(
+        made, problems=(*made.problems, *misspelt(found.select(group=group) for group in found.groups))
+    )
+
+
+def misspelt(groups: Iterable[Iterable[EntryPoint]]) -> list[str]:
+    """Entry points that nobody reads, because their group is almost one of ours, and which was meant."""
+    told: list[str] = []
+    for entry in sorted(itertools.chain(*groups), key=lambda entry: (entry.group, entry.name)):
+        group = entry.group.lower()
+        if entry.group in GROUPS or not group.startswith("tidewatt"):
+            continue
+        near = difflib.get_close_matches(group, GROUPS, n=1, cutoff=GROUP_LIKENESS)
+        if near or group.startswith("tidewatt."):
+            package = f" of {entry.dist.name}" if entry.dist else ""
+            guess = f"did you mean {near[0]}?" if near else f"there are {', '.join(GROUPS)}"
+            told.append(
+                f"entry point {entry.name!r}{package}: nothing reads the group {entry.group!r}; {guess}"
+            )
+    return told
 
 
 def catalog() -> dict[str, Driver]:
@@ -165,6 +238,22 @@ def catalog() -> dict[str, Driver]:
 def output_catalog() -> dict[str, OutputDriver]:
     """Every usable output driver by name."""
     return dict(installed().outputs)
+
+
+def output_driver(name: str) -> OutputDriver:
+    """One output driver, without importing any other: what makes safe must not hang on somebody's package.
+
+    Raises DeviceMisconfigured where there is none, with the reason.
+    """
+    if name in BUILT_IN_OUTPUTS:
+        built_in: OutputDriver = _built_in(BUILT_IN_OUTPUTS[name])
+        return built_in
+    known: dict[str, OutputDriver] = {}
+    problems = _add_all(known, OutputDriver, entry_points(group=OUTPUT_ENTRY_POINT_GROUP, name=name))
+    if name not in known:
+        missing = f"there is no output driver {name!r}; install its package again"
+        raise DeviceMisconfigured(problems[0][1] if problems else missing)
+    return known[name]
 
 
 def problems() -> tuple[str, ...]:
@@ -178,40 +267,65 @@ def _built_in(address: str) -> Any:
 
 
 def _add_all(
-    what: str,
-    known: dict[str, AnyDriver],
-    kind: type[AnyDriver],
-    common: frozenset[str],
-    found: Iterable[EntryPoint],
-) -> list[str]:
-    """Add the usable ones of `found` to `known`, and tell what is wrong with the others."""
-    problems: list[str] = []
+    known: dict[str, AnyDriver], kind: type[AnyDriver], found: Iterable[EntryPoint]
+) -> list[tuple[str, str]]:
+    """Add the usable ones of `found` to `known`; name and what is wrong of each other."""
+    problems: list[tuple[str, str]] = []
     for entry in sorted(found, key=lambda entry: (entry.name, entry.value)):
-        problem = _add(known, kind, common, entry)
-        if problem:
-            problems.append(f"{what} {entry.name!r} ({entry.value}): {problem}")
+        try:
+            if entry.name in known:
+                raise Unusable("the name is taken; rename the entry point and its driver")
+            known[entry.name] = _usable(kind, entry)
+        except Raised as error:
+            reason = str(error) if isinstance(error, Unusable) else f"cannot be used ({told(error)})"
+            package = entry.dist.name if entry.dist else entry.value
+            problems.append((entry.name, f"{COMMON[kind][0]} {entry.name!r} ({package}): {reason}"))
     return problems
 
 
-def _add(
-    known: dict[str, AnyDriver], kind: type[AnyDriver], common: frozenset[str], entry: EntryPoint
-) -> str:
-    """Add it and return "", or say what is wrong."""
-    if entry.name in known:
-        return "the name is taken; rename the entry point and its driver"
-    try:
-        driver: object = entry.load()
-    except Exception as error:  # noqa: BLE001  # another package's code may raise anything
-        return f"cannot be imported ({type(error).__name__}: {error}); update or remove its package"
+def _usable(kind: type[AnyDriver], entry: EntryPoint) -> AnyDriver:
+    """The driver that an entry point names; whatever it raises later says whose it is.  Raises Unusable."""
+    driver = load_entry(entry)
     if not isinstance(driver, kind):
-        return f"is no drivers.catalog.{kind.__name__}; point the entry point at one"
+        raise Unusable(
+            f"{entry.value} is no drivers.catalog.{kind.__name__} but {kind_of(driver)}; point the entry point at one"
+        )
     if driver.name != entry.name:
-        return f"calls itself {driver.name!r}; give entry point and driver the same name"
-    fields = getattr(driver.options, "model_fields", None)
-    if not isinstance(fields, dict):
-        return "options is no pydantic model; make it a BaseModel"
-    clash = sorted(common & fields.keys())
+        raise Unusable(f"calls itself {driver.name!r}; give entry point and driver the same name")
+    if not isinstance(driver.summary, str):
+        raise Unusable(f"summary is {kind_of(driver.summary)}; write a line of text")
+    mistakes = (role_mistake(driver, role) for role in ROLES[kind])
+    mistake = _options_mistake(kind, driver.options) or next(filter(None, mistakes), "")
+    if mistake:
+        raise Unusable(mistake)
+    guards: dict[str, Any] = {}
+    for role in ROLES[kind]:
+        call = getattr(driver, role.name)
+        if call is not None:
+            guards[role.name] = guarded(driver.name, role, call)
+    return replace(driver, **guards)
+
+
+class _Table(BaseModel):
+    """Stands for what every table of a config has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    driver: str
+
+
+def _options_mistake(kind: type, options: Any) -> str:
+    """What is wrong with a driver's options; "" when a config's table can be made of them."""
+    if isinstance(options, BaseModel):
+        return f"options is an instance; write options={type(options).__name__}"
+    if not isinstance(options, type) or not issubclass(options, BaseModel):
+        return f"options is no pydantic model but {kind_of(options)}; derive it from BaseModel"
+    _, each, common = COMMON[kind]
+    clash = sorted(common & options.model_fields.keys())
     if clash:
-        return f"has options of names that every {EVERY[kind]} has ({', '.join(clash)}); rename them"
-    known[entry.name] = driver
+        return f"has options of names that every {each} has ({', '.join(clash)}); rename them"
+    try:
+        create_model("Probe", __base__=(_Table, options), driver=(str, ...)).model_json_schema()
+    except Raised as error:
+        return f"no table can be made of its options {options.__name__} ({told(error)}); make it a plain BaseModel"
     return ""

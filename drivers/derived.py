@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from drivers.base import STANDS_IN, Clock, Device, DeviceUnavailable, Point, Quality, Sample
+from drivers.base import STANDS_IN, UNIT_LENGTH_MAX, Clock, Device, DeviceUnavailable, Point, Quality, Sample
 from drivers.catalog import Driver
 
 NAME: Final = "derived"
@@ -68,7 +68,7 @@ class Derive(BaseModel):
     of: tuple[Series, ...] = Field(
         min_length=2, max_length=INPUTS_MAX, description="series of devices that stand above, DEVICE.POINT"
     )
-    unit: str = Field("", max_length=15, description="the point's unit")
+    unit: str = Field("", max_length=UNIT_LENGTH_MAX, description="the point's unit")
     decimals: int = Field(3, ge=0, le=9, description="digits after the point")
     apart_max: Finite | None = Field(
         None, gt=0, description="median: who is farther from it is overruled, in the point's unit"

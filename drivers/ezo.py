@@ -109,6 +109,7 @@ class EzoOptions(i2c.I2cOptions):
         ge=0x08,
         le=0x77,
         description="I2C address; default: the factory's, 0x63 ph, 0x62 orp, 0x64 ec, 0x66 rtd",
+        json_schema_extra=i2c.HEX,
     )
     temperature_c: float | None = Field(
         None,

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from drivers import smbus
 from drivers.base import DeviceTimeout
 from drivers.catalog import Claim
 
 LOCK_TRIES_MAX: Final = 100  # of 10 ms each
+#: Schema mark of an option that people read and write in hex; see `edge.options.is_hex`.
+HEX: Final[dict[str, JsonValue]] = {"format": "hex"}
 
 
 class I2cOptions(BaseModel):

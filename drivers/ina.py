@@ -36,7 +36,10 @@ class InaOptions(i2c.I2cOptions):
     BUS_MAX_V: ClassVar[float]
 
     address: int = Field(
-        ge=0x40, le=0x4F, description="I2C address, 0x40 as most boards come, to 0x4F by the pins A0 and A1"
+        ge=0x40,
+        le=0x4F,
+        description="I2C address, 0x40 as most boards come, to 0x4F by the pins A0 and A1",
+        json_schema_extra=i2c.HEX,
     )
     shunt_ohm: float = Field(
         0.1,

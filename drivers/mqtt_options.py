@@ -11,7 +11,7 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from drivers import mqttlink
-from drivers.base import Kind, Point
+from drivers.base import UNIT_LENGTH_MAX, Kind, Point
 
 CHANNELS_MAX: Final = 64
 
@@ -37,7 +37,7 @@ class MqttChannel(BaseModel):
         "", max_length=200, description='where the value is, as "ENERGY.Power"; empty: all of it'
     )
     topic: Topic = Field("", description="its topic, where it is not the device's")
-    unit: str = Field("", max_length=15, description="the point's unit")
+    unit: str = Field("", max_length=UNIT_LENGTH_MAX, description="the point's unit")
     decimals: int = Field(3, ge=0, le=9, description="digits after the point")
     scale: Finite = Field(1.0, description="the point's unit for each one of the device's")
     offset: Finite = Field(0.0, description="added after scale, in the point's unit")

@@ -26,6 +26,7 @@ from drivers.base import (
 )
 from drivers.catalog import Claim, OutputDriver
 from drivers.gpio import Pull
+from drivers.i2c import HEX
 
 LIBRARIES: Final = ("smbus2", "adafruit_pca9685")
 CHANNELS: Final = 16
@@ -47,7 +48,13 @@ class Pca9685Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     channel: int = Field(ge=0, lt=CHANNELS, description="channel of the chip, 0-15")
-    address: int = Field(0x40, ge=0x40, le=0x77, description="I2C address of the chip, 0x40-0x77 except 0x70")
+    address: int = Field(
+        0x40,
+        ge=0x40,
+        le=0x77,
+        description="I2C address of the chip, 0x40-0x77 except 0x70",
+        json_schema_extra=HEX,
+    )
     i2c: int = Field(1, ge=0, le=255, description="number of the I2C bus: /dev/i2c-N")
     frequency_hz: float = Field(
         1000.0,

@@ -7,6 +7,7 @@ from theirs.
 
 from __future__ import annotations
 
+import difflib
 import enum
 import math
 import threading
@@ -29,6 +30,16 @@ CUTOFF: Final = "-cutoff"
 """What the name of a second relay before a part ends with."""
 DRAWN_W: Final[Mapping[str, float]] = {RETURN: 45.0, "air": 5.0, "light": 120.0, CHILLER: 80.0, TOPOFF: 5.0}
 """What parts draw at full level, besides the heater; one of any other name does and draws nothing."""
+PARTS: Final = (HEATER, *DRAWN_W)
+
+
+def known_part(name: str) -> str:
+    """The name of a part that somebody wrote down.  Raises ValueError: an unknown one would silently do nothing."""
+    if not name or name.removesuffix(CUTOFF) in PARTS:
+        return name
+    near = difflib.get_close_matches(name.lower(), [*PARTS, *(part + CUTOFF for part in PARTS)], n=1)
+    guess = f"did you mean {near[0]}?" if near else f"there are {', '.join(PARTS)}, and {HEATER}{CUTOFF}"
+    raise ValueError(f'part = "{name}" moves and draws nothing; {guess}')
 
 
 class OutputFault(enum.StrEnum):

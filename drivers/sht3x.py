@@ -53,7 +53,13 @@ MEASURE: Final[Mapping[Repeatability, tuple[bytes, float]]] = {
 class Sht3xOptions(i2c.I2cOptions):
     """Options of `driver = "sht3x"`."""
 
-    address: int = Field(0x44, ge=0x44, le=0x45, description="I2C address: 0x44, or 0x45 with ADDR high")
+    address: int = Field(
+        0x44,
+        ge=0x44,
+        le=0x45,
+        description="I2C address: 0x44, or 0x45 with ADDR high",
+        json_schema_extra=i2c.HEX,
+    )
     repeatability: Repeatability = Field(
         Repeatability.HIGH, description="high (0.04 °C, 15 ms), medium (6 ms) or low (0.15 °C, 4 ms)"
     )

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from drivers import digital
 from drivers.base import Clock, Device, DeviceUnavailable, Kind, Point, Quality, Sample
 from drivers.catalog import Claim, Driver
-from drivers.plant import HEATER, STEPS_MAX, Look, Plant, plant
+from drivers.plant import HEATER, STEPS_MAX, Look, Plant, known_part, plant
 from drivers.tank import ROOM_MEAN_C, SECOND_PROBE_C, STEP_MAX_S, Tank, hour_of_day, probe_shows
 
 DAY_S: Final = 86_400.0
@@ -111,6 +111,8 @@ class SimOptions(BaseModel):
         Fault.NONE, description="how a read fails: none, vanish, hang, sentinel (85 degrees) or text"
     )
     fault_probability: float = Field(1.0, ge=0, le=1, description="share of the reads that fail so")
+
+    _part = field_validator("part")(known_part)
 
     @model_validator(mode="after")
     def _felt(self) -> Self:

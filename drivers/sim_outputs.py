@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from drivers.base import Clock, DeviceUnavailable, HoldBy, Output, Terms, checked_level, is_on
 from drivers.catalog import Claim, OutputDriver
-from drivers.plant import OutputFault, Plant, plant
+from drivers.plant import OutputFault, Plant, known_part, plant
 
 HANG_S: Final = 86_400.0
 
@@ -29,7 +29,7 @@ class SimOutputOptions(BaseModel):
         "",
         max_length=63,
         description="what it switches there: heater, chiller, topoff, return, air, light, or a second relay before one "
-        "(heater-cutoff); any other moves nothing; default: the output's name",
+        "(heater-cutoff); default: the output's name, and one of any other name moves nothing",
     )
     dimmable: bool = Field(False, description="true: a dimmer; false: a relay")
     network: bool = Field(False, description="true: behave as something that is reached over a network")
@@ -42,6 +42,8 @@ class SimOutputOptions(BaseModel):
         description="how it fails from the start: none, stuck, welded, dead, slow, hang or refuse",
     )
     slow_s: float = Field(1.0, ge=0, le=600, description="how long a call takes with fault = slow, seconds")
+
+    _part = field_validator("part")(known_part)
 
 
 def part_of(options: SimOutputOptions, terms: Terms) -> str:

@@ -40,6 +40,7 @@ from edge.meters.service import Meters
 from edge.meters.uploads import NotTaken
 from edge.mistakes import ConfigInvalid
 from edge.outside import Around
+from edge.poll.device import DeviceState
 from edge.status import Site
 from edge.store import tiers, totals
 from edge.store.blocks import BlockBuilder
@@ -67,6 +68,8 @@ from sync.messages import Topics
 from sync.ranges import EMPTY, Ranges
 
 PAGE_LOOK_S: Final = 2.0
+GREETING_LOOK_S: Final = 0.2
+GREETING_PATIENCE_S: Final = 20.0
 MEGABYTE: Final = 1_000_000
 DRAIN_LOOK_S: Final = 0.05
 SWITCH_INTERVAL_S: Final = 0.0005
@@ -134,6 +137,7 @@ class App:
         start("localweb", self._local_web)
         start("meters", self._meters)
         start("check", self._check)
+        start("greeting", self._greet)
         start("inventory", self._record_inventory)
         start("journal", self._recall_changes)
         self._know_calibrations()
@@ -166,6 +170,19 @@ class App:
             return
         await self.store.damage.wait()
         await quick_check(self.store, self.problems, self.events.put)
+
+    async def _greet(self) -> None:
+        """Say once how many devices answer, as soon as each was asked, or it takes long."""
+        with anyio.move_on_after(GREETING_PATIENCE_S):
+            while any(device["state"] == DeviceState.STARTING for device in self.poller.status()):
+                await self.clock.sleep(GREETING_LOOK_S)
+        states = {str(device["name"]): device["state"] for device in self.poller.status()}
+        others = [f"{name} is {state}" for name, state in states.items() if state != DeviceState.UP]
+        words = f"{len(states) - len(others)} of {len(states)} devices up"
+        if others:
+            logger.warning(words, but=", ".join(others), see="tidewatt devices")
+        else:
+            logger.info(words)
 
     async def _recall_changes(self) -> None:
         """What outputs did before the start, for `why` and the page."""

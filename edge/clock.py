@@ -28,7 +28,7 @@ STA_UNSYNC: Final = 0x0040
 
 
 class ClockState(enum.StrEnum):
-    """synced: disciplined now; holdover: set by an RTC or earlier in this boot; unknown: a guess."""
+    """synced: disciplined now; holdover: right earlier in this boot, by an RTC or a person's word; unknown: a guess."""
 
     SYNCED = "synced"
     HOLDOVER = "holdover"
@@ -37,6 +37,22 @@ class ClockState(enum.StrEnum):
     @property
     def trusted(self) -> bool:
         return self is not ClockState.UNKNOWN
+
+
+class Basis(enum.StrEnum):
+    """What stands behind the time of day; `earlier` is network time that this boot has had."""
+
+    NETWORK = "network"
+    EARLIER = "earlier"
+    RTC = "rtc"
+    PERSON = "person"
+    NOTHING = "nothing"
+
+    @property
+    def state(self) -> ClockState:
+        if self is Basis.NETWORK:
+            return ClockState.SYNCED
+        return ClockState.UNKNOWN if self is Basis.NOTHING else ClockState.HOLDOVER
 
 
 class Clock(Protocol):
@@ -52,8 +68,17 @@ class Clock(Protocol):
     def monotonic_s(self) -> float:
         """Seconds since boot, suspend included."""
 
+    def system_ms(self) -> int:
+        """The system's clock, whatever it is worth: UTC in milliseconds."""
+
     def state(self) -> ClockState:
         """What `now_ms` is worth."""
+
+    def basis(self) -> Basis:
+        """What stands behind `now_ms`."""
+
+    def trust(self, basis: Basis) -> None:
+        """From the next `check` on the system's clock is right, for this boot: somebody knows."""
 
     def check(self) -> ClockState:
         """Look again at what the clock is worth, and go by it from now on."""
@@ -92,52 +117,63 @@ class SystemClock:
     def __init__(self) -> None:
         self.boot_id = BOOT_ID.read_text().strip() if BOOT_ID.exists() else "unknown"
         self.trusted_since: tuple[int, float] | None = None
-        self._state = ClockState.UNKNOWN
-        self._guess: tuple[int, float] = (max(self._wall_ms(), EARLIEST_MS), self.monotonic_s())
+        self._basis = Basis.NOTHING
+        self._word: Basis | None = None
+        self._guess: tuple[int, float] = (max(self.system_ms(), EARLIEST_MS), self.monotonic_s())
         self.check()
 
     def monotonic_s(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def _wall_ms(self) -> int:
-        """The system's clock, whatever it is worth."""
+    def system_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
     def now_ms(self) -> int:
-        if self._state.trusted:
-            return self._wall_ms()
+        return self.system_ms() if self.state().trusted else self._guess_ms()
+
+    def _guess_ms(self) -> int:
         wall_ms, monotonic_s = self._guess
         return wall_ms + round((self.monotonic_s() - monotonic_s) * 1000)
 
     def state(self) -> ClockState:
-        return self._state
+        return self._basis.state
+
+    def basis(self) -> Basis:
+        return self._basis
+
+    def trust(self, basis: Basis) -> None:
+        self._word = basis
 
     def check(self) -> ClockState:
         """Look again at what the clock is worth, and go by it from now on."""
-        was_trusted = self._state.trusted
-        self._state = self._look()
-        if self._state.trusted and not was_trusted:
+        was_trusted = self.state().trusted
+        self._basis = self._look()
+        if self._basis is Basis.NETWORK:
+            self._word = None  # which is better than anybody's
+        if self.state().trusted and not was_trusted:
             self.trusted_since = (self.now_ms(), self.monotonic_s())
-        return self._state
+        return self.state()
 
     def not_before(self, past_ms: int) -> None:
         """Learn of a time that is certainly past (the last commit): a clock behind it is a guess, and moved there."""
         if self.now_ms() >= past_ms:
             return
-        if self._state is ClockState.HOLDOVER:
-            self._state = ClockState.UNKNOWN
+        if self.state() is ClockState.HOLDOVER:
+            self._basis, self._word = Basis.NOTHING, None
             self.trusted_since = None
         self._guess = (past_ms, self.monotonic_s())
 
-    def _look(self) -> ClockState:
+    def _look(self) -> Basis:
         if self._is_synced():
-            return ClockState.SYNCED
-        if self._state.trusted:
-            return ClockState.HOLDOVER
-        wall_ms, monotonic_s = self._guess
-        guess_ms = wall_ms + round((self.monotonic_s() - monotonic_s) * 1000)
-        rtc_holds = self._has_rtc() and self._wall_ms() >= guess_ms - RTC_BEHIND_MAX_MS
-        return ClockState.HOLDOVER if rtc_holds else ClockState.UNKNOWN
+            return Basis.NETWORK
+        if self._word is not None:
+            return self._word
+        if self._basis is Basis.NETWORK:
+            return Basis.EARLIER
+        if self.state().trusted:
+            return self._basis
+        rtc_holds = self._has_rtc() and self.system_ms() >= self._guess_ms() - RTC_BEHIND_MAX_MS
+        return Basis.RTC if rtc_holds else Basis.NOTHING
 
     def _is_synced(self) -> bool:
         """Whether network time disciplines it."""
@@ -170,6 +206,7 @@ class FakeClock:
         self._monotonic_s = 1000.0
         self._state = state
         self._next_state = state
+        self._word = Basis.RTC
         self._next_ms: float | None = None
         self._sleepers: list[tuple[float, int, anyio.Event]] = []
         self._order = itertools.count()
@@ -179,11 +216,24 @@ class FakeClock:
     def now_ms(self) -> int:
         return round(self._now_ms)
 
+    def system_ms(self) -> int:
+        return round(self._now_ms if self._next_ms is None else self._next_ms)
+
     def monotonic_s(self) -> float:
         return self._monotonic_s
 
     def state(self) -> ClockState:
         return self._state
+
+    def basis(self) -> Basis:
+        """Its holdover is a real-time clock's, unless somebody said otherwise."""
+        known = {ClockState.SYNCED: Basis.NETWORK, ClockState.UNKNOWN: Basis.NOTHING}
+        return known.get(self._state, self._word)
+
+    def trust(self, basis: Basis) -> None:
+        self._word = basis
+        if self._next_state is not ClockState.SYNCED:
+            self._next_state = ClockState.HOLDOVER
 
     def set_state(self, state: ClockState, *, true_ms: int | None = None) -> None:
         """What the next `check` will find, and the time it will then be."""

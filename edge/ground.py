@@ -18,8 +18,10 @@ import anyio.to_thread
 import structlog
 from anyio.abc import TaskGroup
 
+from edge import clockwatch
 from edge import log as logging_setup
 from edge.clock import Clock
+from edge.clockwatch import ClockWatch
 from edge.config import Config
 from edge.control import lastgood
 from edge.control.compile import compile_rules
@@ -31,21 +33,19 @@ from edge.metrics import probe_loop_lag
 from edge.mistakes import ConfigInvalid
 from edge.poll.poller import Poller
 from edge.poll.totals import Totals
-from edge.settings import load
+from edge.settings import digest_of, load
 from edge.status import ConfigState
 from edge.store.database import StoreLocked
 from edge.store.events import EventQueue
+from edge.store.files import holder
 from edge.supervisor import Problems, keep
 from edge.systemd import Notifier, watchdog_interval_s
-from edge.uplink.answers import fix_offsets
 from edge.verbs import verbs_of
 from migrations.state import ensure_control_migrated
 
 if TYPE_CHECKING:
     from edge.app import App
 
-CLOCK_CHECK_S: Final = 5.0
-CLOCK_STEP_MS: Final = 2000
 EARLY_READINGS_MAX: Final = 20_000
 """Readings kept while the database is not open yet; at 100 a second that is more than three minutes."""
 
@@ -68,11 +68,15 @@ class Ground:
         refused: ConfigInvalid | None = None,
     ) -> None:
         self.config = config
-        self.config_state = ConfigState(path=path, loaded_ms=clock.now_ms())
+        self.config_state = ConfigState(path=path, loaded_ms=clock.now_ms(), digest=digest_of(path))
         self.clock = clock
         self.problems = Problems()
         self.image = Image()
         self.events = EventQueue(None, clock, hour_max=config.store.events_hour_max)
+        self.clock_watch = ClockWatch(
+            clock, config.store.control_database.with_name(clockwatch.FILE_NAME), self.events.put,
+            store=lambda: None if self.app is None else self.app.store, on_change=lambda: self.control.loop.hurry(),
+        )  # fmt: skip
         self.totals = Totals()
         self.poller = Poller(
             config.devices, self.image, self.record, clock, self.events.put, poll=config.poll,
@@ -99,7 +103,7 @@ class Ground:
             descriptor = lock(path)
         except BlockingIOError:
             raise StoreLocked(
-                f"{path}: another daemon drives these outputs; stop it first, or ask it through its socket"
+                f"a tidewatt{holder(path)} already runs with {path}; stop it first, or ask it: tidewatt status"
             ) from None
         try:
             yield
@@ -110,13 +114,14 @@ class Ground:
     # ------------------------------------------------------------------------------------------- loops
 
     async def start(self, group: TaskGroup) -> None:
-        """Control first, then what it needs, then those who ask."""
+        """Control first, by the clock as it was trusted, then what it needs, then those who ask."""
         self._group = group
+        self.clock_watch.recall()
         await self.control.begin((self.config.store.database,))
         self.start_loop("control", self.control.loop.run)
         self.start_loop("polling", self.poller.run)
         self.start_loop("memory", self._memory)
-        self.start_loop("clock", self._watch_clock)
+        self.start_loop("clock", self.clock_watch.run)
         self.start_loop("lag", partial(probe_loop_lag, self.clock))
         self.start_loop("socket", self._socket)
         self._tell_config()
@@ -160,27 +165,6 @@ class Ground:
         except LocalUnavailable as error:
             self.problems.set("socket.path", str(error), severity="warning")
             raise
-
-    async def _watch_clock(self) -> None:
-        """Go by what the clock is worth; a log ends where it becomes trusted, and steps are noted."""
-        last_ms, last_s = self.clock.now_ms(), self.clock.monotonic_s()
-        while True:
-            await self.clock.sleep(CLOCK_CHECK_S)
-            before = self.clock.state()
-            state = self.clock.check()
-            now_ms, now_s = self.clock.now_ms(), self.clock.monotonic_s()
-            if state.trusted and self.app is not None:
-                await fix_offsets(self.app.store, self.clock, now_ms)  # those of earlier boots as well
-            if state.trusted and not before.trusted:
-                if self.app is not None:
-                    self.app.store.end_log()
-                self.events.put("clock-trusted", state.value, "info", {"before": before.value})
-            elif state is not before:
-                self.events.put("clock-state", state.value, "info", {"before": before.value})
-            step = now_ms - last_ms - round((now_s - last_s) * 1000)
-            if before.trusted and abs(step) > CLOCK_STEP_MS:
-                self.events.put("clock-stepped", state.value, "warning", {"step_ms": step})
-            last_ms, last_s = now_ms, now_s
 
     # ---------------------------------------------------------------------------------------- readings
 
@@ -254,6 +238,7 @@ class Ground:
             logger.warning("config refused", path=str(state.path), why=str(error))
             raise
         changed = changed_sections(self.config, new)
+        state.digest = digest_of(state.path)
         state.error, state.loaded_ms = "", self.clock.now_ms()
         self.problems.clear("config")
         await self._apply(new, changed)

@@ -206,6 +206,7 @@ def _delivery(delivery: Mapping[str, Any]) -> Iterator[Metric]:
     connected = float(delivery.get("state") == "connected")
     yield _gauge("tidewatt_mqtt_connected", "1 while the broker is connected", connected)
     for key, name, words in (
+        ("connects", "tidewatt_mqtt_connects", "Connections to the broker that came to stand"),
         ("batches_sent", "tidewatt_batches_sent", "Batches given to the broker, repeats included"),
         ("bytes_sent", "tidewatt_bytes_sent", "Payload bytes given to the broker, repeats included"),
     ):

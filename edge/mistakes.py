@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -19,11 +19,13 @@ from edge.options import (
     find_field,
     find_model,
     help_text,
+    is_hex,
     is_model,
     is_secret,
     item_types,
     leaves,
     nearest,
+    number_text,
     range_text,
     tags_of,
     value_at,
@@ -68,13 +70,43 @@ def value_mistakes(
 ) -> Iterator[tuple[KeyPath, str]]:
     """What pydantic found, as (path, text), a text for each path."""
     texts: dict[KeyPath, list[str]] = {}
-    for error in errors:
+    for error in _with_hidden(model, values, errors):
         path = true_path(error, values)
         path, text = _pointed(path, _error_text(model, values, path, error), values)
         if text not in texts.setdefault(path, []):
             texts[path].append(text)
     for path, found in texts.items():
         yield path, min(found, key=len) if len(found) > 2 else ", or ".join(found)
+
+
+def _with_hidden(
+    model: type[BaseModel], values: Mapping[str, Any], errors: Iterable[ErrorDetails]
+) -> Iterator[ErrorDetails]:
+    """The errors, and those that an unknown driver hides: in the options that every driver has."""
+    for error in errors:
+        yield error
+        if error["type"] not in ("union_tag_invalid", "union_tag_not_found"):
+            continue
+        path = true_path(error, values)
+        table, common = value_at(values, path), _common(model, path, values)
+        if common is None or not isinstance(table, Mapping):
+            continue
+        try:
+            common.model_validate({key: value for key, value in table.items() if key in common.model_fields})
+        except ValidationError as hidden:
+            for found in hidden.errors(include_url=False):
+                if found["loc"] and found["loc"][0] != DISCRIMINATOR:
+                    yield {**found, "loc": (*path, *found["loc"])}
+
+
+def _common(model: type[BaseModel], path: KeyPath, values: Mapping[str, Any]) -> type[BaseModel] | None:
+    """What the tables of a list have in common, whatever their driver."""
+    field = find_field(model, path[:-1], values)
+    kinds = [kind for kind in item_types(field_types(field), 0) if is_model(kind)] if field else []
+    shared = (
+        (base for base in kinds[0].__mro__ if all(issubclass(kind, base) for kind in kinds)) if kinds else ()
+    )
+    return next((base for base in shared if base is not BaseModel and is_model(base)), None)
 
 
 def _pointed(path: KeyPath, text: str, values: Mapping[str, Any]) -> tuple[KeyPath, str]:
@@ -123,10 +155,27 @@ def _error_text(model: type[BaseModel], values: Mapping[str, Any], path: KeyPath
         around = find_field(model, tuple(path[: _first_index(path)]), values)
         return f"has too few values; {around.description if around else 'see the example config'}"
     if kind == "missing":
-        example = f"{path[-1]} = …"
+        example = _heading(field, path) or f"{path[-1]} = …"
         described = f" ({help_text(field)})" if field and help_text(field) else ""
         return f"is missing; add {example}{described}"
     return _type_text(field, path, error, value_at(values, path))
+
+
+def _heading(field: FieldInfo | None, path: KeyPath) -> str:
+    """How a missing table is begun, with the first option that it has to have; "" for what is no table."""
+    kinds = [kind for kind in field_types(field) if is_model(kind)] if field else []
+    if not kinds:
+        return ""
+    needed = [name for name, inner in kinds[0].model_fields.items() if inner.is_required()]
+    if not needed:
+        return f"[{_table(path)}]"
+    value = '"…"' if str in field_types(kinds[0].model_fields[needed[0]]) else "…"
+    return f"[{_table(path)}] with {needed[0]} = {value}"
+
+
+def _table(path: KeyPath) -> str:
+    """The path as a heading spells it, without places in lists."""
+    return ".".join(key for key in path if isinstance(key, str))
 
 
 def _first_index(path: KeyPath) -> int:
@@ -149,7 +198,7 @@ _EXPECTED: Final = {
 
 def _type_text(field: FieldInfo | None, path: KeyPath, error: ErrorDetails, value: Any) -> str:
     kind, context = error["type"], error.get("ctx", {})
-    shown = "" if not path or is_secret(str(path[-1]), field) else shown_value(value)
+    shown = "" if not path or is_secret(str(path[-1]), field) else shown_value(value, is_hex(field))
     advice = f"; {help_text(field)}" if field and help_text(field) else ""
     family = kind.split("_")[0]
     if kind in ("literal_error", "enum"):
@@ -171,7 +220,7 @@ def _type_text(field: FieldInfo | None, path: KeyPath, error: ErrorDetails, valu
     if kind == "string_pattern_mismatch":
         return f"does not fit{_is(shown)}{advice.replace('; ', '; write ', 1)}"
     if family in ("list", "tuple") and isinstance(value, dict):
-        return f"stands once, as a table; write [[{path[-1]}]], with two brackets, before each{advice}"
+        return f"stands once, as a table; write [[{_table(path)}]], with two brackets, before each{advice}"
     if family in _EXPECTED and kind not in ("string_sub_type",):
         return f"{_EXPECTED[family]}{_is(shown)}{advice}"
     return f"{_lower(error['msg'])}{_is(shown)}{advice}"
@@ -185,7 +234,7 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def shown_value(value: Any) -> str:
+def shown_value(value: Any, as_hex: bool = False) -> str:
     """A value as it stands in TOML, cut; "" for what is too big to show."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -195,7 +244,7 @@ def shown_value(value: Any) -> str:
             '"' + cut.encode("unicode_escape").decode("ascii") + '"' if not cut.isprintable() else f'"{cut}"'
         )
     if isinstance(value, int | float):
-        return str(value)
+        return number_text(value, as_hex)
     return "a list" if isinstance(value, list) else "a table" if isinstance(value, dict) else ""
 
 

@@ -23,6 +23,7 @@ from edge.tomllines import KeyPath
 DISCRIMINATOR: Final = "driver"
 SECRET_NAME: Final = re.compile(r"password|passwd|secret|token|postgres$|api_?key|private_key$")
 MASK: Final = "********"
+HEX_FORMAT: Final = "hex"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +147,32 @@ def is_secret(name: str, field: FieldInfo | None) -> bool:
     return SecretStr in kinds or SecretBytes in kinds or SECRET_NAME.search(name.lower()) is not None
 
 
+def is_hex(field: FieldInfo | None) -> bool:
+    """Whether people read and write this number in hex (`format` in its schema): an address on a bus."""
+    extra = field.json_schema_extra if field else None
+    return isinstance(extra, Mapping) and extra.get("format") == HEX_FORMAT
+
+
+def number_text(number: Any, as_hex: bool) -> str:
+    """A number as it stands in the config."""
+    return f"0x{number:02x}" if as_hex and isinstance(number, int) and number >= 0 else f"{number}"
+
+
 def range_text(field: FieldInfo) -> str:
     """The numbers an option accepts, in words: "from 1 to 65535"; "" where there is no bound."""
     low = high = ""
+    as_hex = is_hex(field)
     for mark in field.metadata:
         for part in mark if isinstance(mark, annotated_types.GroupedMetadata) else (mark,):
             match part:
                 case annotated_types.Ge(ge):
-                    low = f"{ge}"
+                    low = number_text(ge, as_hex)
                 case annotated_types.Gt(gt):
-                    low = f"above {gt}"
+                    low = f"above {number_text(gt, as_hex)}"
                 case annotated_types.Le(le):
-                    high = f"{le}"
+                    high = number_text(le, as_hex)
                 case annotated_types.Lt(lt):
-                    high = f"below {lt}"
+                    high = f"below {number_text(lt, as_hex)}"
     if low and high and not low.startswith("above") and not high.startswith("below"):
         return f"from {low} to {high}"
     words = [low if low.startswith("above") else f"at least {low}"] if low else []
@@ -174,7 +187,7 @@ def help_text(field: FieldInfo) -> str:
     if isinstance(default, bool):
         parts.append(f"default {str(default).lower()}")
     elif isinstance(default, int | float) or (isinstance(default, str) and default):
-        parts.append(f"default {default}")
+        parts.append(f"default {number_text(default, is_hex(field))}")
     return "; ".join(part for part in parts if part)
 
 

@@ -6,6 +6,7 @@ What comes later in this list wins: defaults, the TOML file, `$CREDENTIALS_DIREC
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -89,6 +90,15 @@ def _read(path: Path, model: type[ModelT]) -> tuple[ModelT, _Locator, dict[str, 
     if mistakes or config is None:
         raise ConfigInvalid(mistakes)
     return config, locate, values
+
+
+def digest_of(path: Path) -> str:
+    """Tells one content of a config file from another; "" where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(CONFIG_BYTES_MAX + 1)).hexdigest()
+    except OSError:
+        return ""
 
 
 def _read_file(path: Path) -> str:

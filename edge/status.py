@@ -41,6 +41,7 @@ class ConfigState:
 
     path: Path
     loaded_ms: int
+    digest: str = ""
     error: str = ""
 
 
@@ -265,12 +266,18 @@ class Site:
         return await questions.series(self._store.path)
 
     async def readings(self, query: ReadingsQuery) -> Sequence[Mapping[str, Any]]:
-        try:
-            return await questions.readings(
-                self._store.path, query.series, query.from_ms, query.to_ms, query.limit, query.resolution_s
-            )
-        except KeyError as error:
-            raise NotFound(f"there is no series {error.args[0]!r}; /api/v1/series lists them") from None
+        names = list(query.series)
+        while names:
+            try:
+                return await questions.readings(
+                    self._store.path, names, query.from_ms, query.to_ms, query.limit, query.resolution_s
+                )
+            except KeyError as error:
+                name = error.args[0]
+                if self._image.get(name) is None:
+                    raise NotFound(f"there is no series {name!r}; /api/v1/series lists them") from None
+                names.remove(name)  # read, and not committed yet
+        return []
 
     async def events(self, query: EventsQuery) -> Sequence[Mapping[str, Any]]:
         return await questions.events(

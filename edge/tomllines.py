@@ -38,6 +38,8 @@ class Finder:
         self._at = 0
         self._line_ends = [match.start() for match in re.finditer("\n", text)]
         self._lines: dict[KeyPath, int] = {}
+        self._implied: dict[KeyPath, int] = {}
+        """Tables that only longer headings name: [a.b] makes a."""
         self._last_index: dict[KeyPath, int] = {}
 
     def find(self) -> dict[KeyPath, int]:
@@ -51,7 +53,7 @@ class Finder:
             else:
                 self._key_value(table)
             self._skip(_VOID)
-        return self._lines
+        return self._implied | self._lines
 
     def _header(self, brackets: int) -> KeyPath:
         line = self._line()
@@ -60,6 +62,7 @@ class Finder:
         path: KeyPath = ()
         for key in above:
             path = self._element((*path, key))
+            self._implied.setdefault(path, line)
         path = (*path, last)
         if brackets == 2:
             self._last_index[path] = self._last_index.get(path, -1) + 1

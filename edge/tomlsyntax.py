@@ -13,6 +13,7 @@ SYNTAX_MISTAKES_MAX: Final = 50
 _POSITION: Final = re.compile(r" \(at (?:line (?P<line>\d+), column \d+|end of document)\)$")
 _KEY_VALUE: Final = re.compile(r"""^\s*(?P<key>[\w.\-"' ]+?)\s*[=:]\s*(?P<value>.*?)\s*$""")
 _HEADER: Final = re.compile(r"^\s*\[+\s*(?P<table>[^\]#]*?)\s*\]+")
+_TYPOGRAPHIC: Final = re.compile("[“”„‟«»‘’‚‛]")
 _QUOTES: Final = re.compile("\"\"\"|'''")
 
 
@@ -60,6 +61,8 @@ def _syntax_text(reason: str, value: str) -> str:
         return "not a TOML value; write true or false, in small letters and without quotes"
     if reason == "Invalid value" and (not value or value.startswith("#")):
         return "has no value; give it one, or put # before the line to use the default"
+    if reason == "Invalid value" and _TYPOGRAPHIC.match(value):
+        return f'these are typographic quotes ({value[0]}); use "'
     texts = {
         "Invalid value": 'not a TOML value; text needs quotes: key = "text"',
         "Expected newline or end of document after a statement": (

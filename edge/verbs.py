@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edge.clockwatch import ClockRefused
 from edge.control.verbs import OutputVerbs
 from edge.local import LocalRefused, Peer, Verb
 from edge.meters.files import as_json
 from edge.mistakes import ConfigInvalid
 from edge.peers import asker
 from edge.poll.verbs import CalibrateVerbs
+from edge.systemd import Notifier
 from edge.uplink.resend import RESENDABLE, resend, until_settled
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from edge.ground import Ground
 
 DRAIN_S = 20.0
+SERVICE = "tidewatt-edge"
+"""Under which systemd knows the daemon."""
 
 
 def verbs_of(ground: Ground) -> Mapping[str, Verb]:
@@ -25,7 +30,8 @@ def verbs_of(ground: Ground) -> Mapping[str, Verb]:
     verbs, outputs = _Verbs(ground), OutputVerbs(ground.control)
     calibrate = CalibrateVerbs(
         ground.poller, ground.image, ground.clock, ground.events.put,
-        file=lambda: (ground.config_state.path, ground.config_state.loaded_ms), goes_by=outputs.that_go_by,
+        file=lambda: (ground.config_state.path, ground.config_state.digest), goes_by=outputs.that_go_by,
+        reload=f"sudo systemctl reload {SERVICE}" if Notifier().active else f"kill -HUP {os.getpid()}",
     )  # fmt: skip
     return {
         "outputs": outputs.outputs,
@@ -38,6 +44,8 @@ def verbs_of(ground: Ground) -> Mapping[str, Verb]:
         "calibrate.begin": calibrate.begin,
         "calibrate.look": calibrate.look,
         "calibrate.end": calibrate.end,
+        "clock": verbs.clock,
+        "clock.confirm": verbs.confirm_clock,
         "status": verbs.status,
         "devices": verbs.devices,
         "flush": verbs.flush,
@@ -64,6 +72,17 @@ class _Verbs:
 
     async def status(self, _args: dict[str, Any], _peer: Peer) -> Any:
         return self._app.site.status()
+
+    async def clock(self, _args: dict[str, Any], _peer: Peer) -> Any:
+        return await self._ground.clock_watch.told(self._ground.config)
+
+    async def confirm_clock(self, args: dict[str, Any], peer: Peer) -> Any:
+        who, watch = await asker(peer), self._ground.clock_watch
+        try:
+            taken = await watch.confirm({"uid": peer.uid, "who": who, "why": str(args.get("why", ""))})
+        except ClockRefused as error:
+            raise LocalRefused(str(error)) from None
+        return {"taken": taken} | await watch.told(self._ground.config)
 
     async def devices(self, _args: dict[str, Any], _peer: Peer) -> Any:
         return {"devices": self._ground.poller.status()}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
+from drivers.faults import Unusable, load_entry
 from migrations.modules import EDGE, UPSTREAM, Home, Module, Side
 
 ENTRY_POINT_GROUP: Final = "tidewatt.modules"
@@ -70,9 +71,9 @@ def _loaded(entry: EntryPoint, known: Iterable[str]) -> Module | str:
     if not NAME.fullmatch(entry.name):
         return "give it a name of 2 to 30 small letters and digits, a letter first: its tables begin with it"
     try:
-        module: object = entry.load()
-    except Exception as error:  # noqa: BLE001  # another package's code may raise anything
-        return f"cannot be imported ({type(error).__name__}: {error}); update or remove its package"
+        module = load_entry(entry)
+    except Unusable as error:
+        return str(error)
     if not isinstance(module, Module):
         return "is no migrations.modules.Module; point the entry point at one"
     if module.name != entry.name:

@@ -8,6 +8,7 @@ import importlib
 import io
 import os
 import sqlite3
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from migrations.modules import (
@@ -232,13 +233,49 @@ def upgrade(module: Module, connection: Connection, where: str, to: str = "head"
     refuse_newer(state, where)
     if not state.pending:
         return []
-    command.upgrade(config_of(module, connection), to)
+    with _blaming(module):
+        command.upgrade(config_of(module, connection), to)
     return _until(state.pending, to)
 
 
 def downgrade(module: Module, connection: Connection, to: str = "base") -> None:
     """Take steps of one module back, in one transaction; what stood only in the newer schema is lost."""
-    command.downgrade(config_of(module, connection), to)
+    with _blaming(module):
+        command.downgrade(config_of(module, connection), to)
+
+
+@contextmanager
+def _blaming(module: Module) -> Iterator[None]:
+    """What fails in a revision of another package is told with its file and line, as a MigrationError."""
+    try:
+        yield
+    except Exception as error:
+        place = _place(module, error)
+        if place is None:
+            raise
+        cause = getattr(error, "orig", None) or getattr(error, "msg", None) or error
+        raise MigrationError(
+            f"module {module.name}: {place}: {type(error).__name__}: {cause}. Nothing was changed; ask for a new"
+            " version of its package, or remove it"
+        ) from error
+
+
+def _place(module: Module, error: Exception) -> str | None:
+    """File and line of the other package's mistake; None for what is not its own."""
+    if module.versions is None or isinstance(error, MigrationError):
+        return None
+    if isinstance(error, DBAPIError):
+        code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code & 0xFF not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT):
+            return None  # a full disk or a lock is nobody's mistake
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(module.versions)
+    ]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
 
 
 def current(module: Module, connection: Connection) -> str | None:

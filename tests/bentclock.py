@@ -63,8 +63,8 @@ class BentClock(SystemClock):
     def boot_id(self, _: str) -> None:
         """The system's own one is of no interest."""
 
-    def _wall_ms(self) -> int:
-        return super()._wall_ms() + self.bent.offset_ms
+    def system_ms(self) -> int:
+        return super().system_ms() + self.bent.offset_ms
 
     def _is_synced(self) -> bool:
         return self.bent.state == "synced"
@@ -74,12 +74,12 @@ class BentClock(SystemClock):
 
 
 def main(arguments: list[str]) -> None:
-    from edge import ground
+    from edge import clockwatch
     from edge.cli import main as cli
 
     BentClock.path = Path(arguments[0])
     edge.clock.SystemClock = BentClock  # type: ignore[misc]  # the verbs import it when they run
-    ground.CLOCK_CHECK_S = CHECK_S  # type: ignore[misc]
+    clockwatch.CHECK_S = CHECK_S  # type: ignore[misc]
     sys.argv = ["tidewatt", *arguments[1:]]
     cli.main()
 

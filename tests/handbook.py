@@ -16,7 +16,7 @@ import click
 import psycopg
 
 from drivers.catalog import BUILT_IN, BUILT_IN_OUTPUTS
-from edge.cli.drivers import toml_words, type_words
+from edge.cli.drivers import default_words, type_words
 from edge.cli.main import EPILOG, PROGRAM, VERBS, cli
 from edge.clock import SystemClock
 from edge.config import Config, UpstreamConfig
@@ -37,6 +37,7 @@ FENCE: Final = re.compile(
 )
 MADE: Final = "This chapter is made from the program by `make handbook`; do not edit it."
 PREFIX: Final = "tidewatt/v1"
+EXAMPLE: Final = re.compile(rf"(?:sudo |.+ && )?{PROGRAM} ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ def _option(parameter: click.Parameter, context: click.Context) -> tuple[str, st
 def _epilog(text: str) -> str:
     """A command's examples, as lines that a shell takes: what explains one becomes a comment."""
     lines = [line.strip() for line in text.replace("\b", "").splitlines()]
-    shown = [re.sub(r" {3,}(.+)$", r"  # \1", line) for line in lines if line.startswith(PROGRAM)]
+    shown = [re.sub(r" {3,}(.+)$", r"  # \1", line) for line in lines if EXAMPLE.match(line)]
     return "```sh\n" + "\n".join(shown) + "\n```"
 
 
@@ -184,7 +185,7 @@ def _options(
 
 
 def _default(option: Mapping[str, Any]) -> str:
-    words = toml_words(option.get("default"))
+    words = default_words(option)
     return f"`{words}`" if words else ""
 
 

@@ -1,15 +1,13 @@
 """`python -m tests.picture [FILE]`: the picture of the page, taken of the demo by a real browser; `make picture`.
 
-The demo runs as `make demo` runs it, in a folder of its own, under a clock that counts as set (a machine that builds
-pictures often has no network time, and the page would speak of nothing else).  Once its tank has lived long enough that
-heater, light and top-off have had something to do, the page is opened as a person opens it, and photographed.
+The demo runs as `make demo` runs it, in a folder of its own.  Once its tank has lived long enough that heater, light
+and top-off have had something to do, the page is opened as a person opens it, and photographed.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ import anyio
 
 from edge import local
 from edge.demo.process import Child, free_port
-from tests import bentclock
+from edge.demo.session import command
 from tests.acceptance.browser import Browser
 from tests.bench.site import until
 
@@ -32,15 +30,6 @@ LIVED_S: Final = 300.0
 START_S: Final = 120.0
 FRESH_S: Final = 3.0
 """With the page open until every number on it came live."""
-#: The demo, and every tidewatt that it starts, under the clock of a file (bentclock.py).
-DEMO: Final = """
-import sys
-from edge.demo import session
-from tests import bentclock
-clock = sys.argv[1]
-session.command = lambda *arguments: bentclock.command(clock, *arguments)
-bentclock.main(sys.argv[1:])
-"""
 
 
 def main() -> None:
@@ -79,12 +68,9 @@ async def take(file: Path, lived_s: float) -> int:
 @contextmanager
 def demo(folder: Path) -> Iterator[int]:
     """A demo that answers, while the block runs; the port of its page."""
-    port, clock = free_port(), folder / "clock.json"
-    bentclock.bend(clock)
+    port = free_port()
     options = ["demo", "--dir", str(folder / "demo"), "--port", str(port)]
-    child = Child(
-        "tidewatt demo", [sys.executable, "-c", DEMO, str(clock), *options], log=folder / "demo.log"
-    )
+    child = Child("tidewatt demo", command(*options), log=folder / "demo.log")
     child.start()
     try:
         until(

@@ -324,6 +324,7 @@ class FakeSite:
                 "advice": self.delivery["advice"],
                 "last_answer": iso_utc(now_ms - 1500),
                 "in_flight": 1,
+                "connects": 3,
                 "batches_sent": 812,
                 "bytes_sent": 5_120_000,
                 "lanes": {"live": _lane(2, None), "backlog": _lane(8, 184.0 if backlog else None)},

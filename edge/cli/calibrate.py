@@ -77,6 +77,7 @@ top of it.
 @click.option("--dry-run", is_flag=True, help="Measure and say what would change; store nothing.")
 @click.option("--print", "print_only", is_flag=True, help="Print what to paste; leave the config file alone.")
 @click.option("--yes", is_flag=True, help="Ask nothing: the probe is where it belongs.")
+@click.option("--force", is_flag=True, help="Take references and store a calibration that cannot be right.")
 @why_option
 @click.option("--lease", "lease_s", type=Duration(), default=LEASE_S, hidden=True)
 @json_option
@@ -91,6 +92,7 @@ def calibrate(
     dry_run: bool,
     print_only: bool,
     yes: bool,
+    force: bool,
     why: str,
     lease_s: float,
     as_json: bool,
@@ -102,7 +104,9 @@ def calibrate(
     written into the config file, which keeps its comments, and taken over at once.
     """
     _check_usage(point, at, window, yes=yes)
-    how = How(store=not (dry_run or print_only), yes=yes, why=why or f"calibrate {point}")
+    how = How(store=not (dry_run or print_only), yes=yes, force=force, why=why or f"calibrate {point}")
+    if how.store:
+        cli.config()  # one with a mistake could not be stored into: better told before the probe is moved
     wanted = Wanted(
         at=tuple(one for group in at for one in group), rule_s=window, patience_s=max(patience, 2.0 * window),
         alone=alone, lease_s=lease_s, storing=how,

@@ -22,10 +22,11 @@ IN_FORCE_LOOK_S: Final = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class How:
-    """store: False to say only what would change; yes: nobody is asked; why: for the journal."""
+    """store: False to say only what would change; yes: nobody is asked; force: even what cannot be right."""
 
     store: bool
     yes: bool
+    force: bool
     why: str
 
 
@@ -37,10 +38,12 @@ class Storing:
         self._terminal = terminal
         self._ask = ask
         self._how = how
+        self._reload_command = ""
         self.stored = False
 
-    def store(self, file: ConfigFile, outcome: told.Outcome) -> dict[str, Any]:
-        """What became of it, as JSON has it.  Raises Refused."""
+    def store(self, file: ConfigFile, outcome: told.Outcome, *, reload: str) -> dict[str, Any]:
+        """What became of it, as JSON has it; reload: the command that has it read again.  Raises Refused."""
+        self._reload_command = reload
         terminal, how, new = self._terminal, self._how, outcome.new
         kept: dict[str, Any] = {"stored": False, "file": str(file.path), "in_force": outcome.old.id}
         if new.id == outcome.old.id:
@@ -82,12 +85,15 @@ class Storing:
             terminal.say(
                 f"or, without measuring again: sudo tidewatt calibrate {outcome.series} --at {at} --yes"
             )
-        terminal.say("then: sudo systemctl reload tidewatt-edge", dim=True)
+        terminal.say(f"then: {self._reload_command}", dim=True)
         return {"paste": lines}
 
     def _agreed(self, file: ConfigFile, *, grave: bool) -> bool:
+        grave = grave and not self._how.force
         if grave and self._how.yes:
-            raise Refused("not stored, because of what is said above; without --yes a person may decide")
+            raise Refused(
+                "not stored, because of what is said above; without --yes a person may decide, --force stores it"
+            )
         self._terminal.say()
         question = "Store it all the same?" if grave else f"Store it in {file.path}?"
         answer = self._ask(f"{question} (y/n)", "n" if grave else "y")

@@ -14,20 +14,24 @@ from edge.cli import calibratetold as told
 from edge.cli.calibratestore import How, Storing
 from edge.cli.configwrite import ConfigFile
 from edge.cli.measuring import Probe, measure
-from edge.cli.support import Cli, Refused, print_json, show_duration
+from edge.cli.support import Cli, Refused, print_json
 from edge.cli.terminal import NobodyThere, Terminal
 from edge.local import LocalRefused, LocalUnavailable
 from edge.poll.calibration import NONE, Calibration, of_offset, of_pairs
 from edge.poll.calibration_review import (
     Kind,
     Reference,
+    impossible,
     kind_of,
     made,
+    raw_of,
     reference_mistake,
     review,
     tolerance_at,
 )
 from edge.poll.settle import Rule
+from edge.settings import digest_of
+from edge.times import show_duration
 
 IDLE_MAX_S: Final = 1800.0
 """So long a question waits; then the readings count again: a terminal that was forgotten must not keep a site blind."""
@@ -117,6 +121,7 @@ class Walk:
         mistake = reference_mistake(trues, kind, self._info["decimals"])
         if mistake:
             raise Refused(mistake, exit_code=2)
+        self._possible(trues, kind)
         references = [self._reference(index, one, kind, trues) for index, one in enumerate(asked)]
         try:
             new = made(self._old, references)
@@ -126,10 +131,11 @@ class Walk:
         outcome = told.Outcome(
             series=self._info["series"], unit=self._info["unit"], decimals=self._info["decimals"], old=self._old,
             new=new, references=references, place_raw=self._place_raw,
-            findings=review(kind, self._old, new, references, unit=self._info["unit"], tolerance=tolerance),
+            findings=review(kind, self._old, new, references, unit=self._info["unit"], tolerance=tolerance,
+                            present_raw=self._present_raw()),
         )  # fmt: skip
         told.show(terminal, outcome)
-        kept = self._storing.store(file, outcome)
+        kept = self._storing.store(file, outcome, reload=self._info["reload"])
         self._back(new if self._storing.stored else self._old, kind, trues)
         if self._as_json:
             print_json(told.outcome_json(outcome) | {"measured": self._done} | kept)
@@ -159,7 +165,7 @@ class Walk:
                 "the circuit may hold a calibration of its own; this one comes on top of it", dim=True
             )
         path = Path(info["file"])
-        if path.stat().st_mtime * 1000 > info["loaded_ms"]:
+        if digest_of(path) != info["digest"]:
             terminal.say(
                 f"{path} was changed since the daemon read it; storing brings those changes into force too",
                 fg="yellow",
@@ -178,6 +184,25 @@ class Walk:
             raise Refused(
                 f"{answer!r} are no numbers with commas between them; nothing was changed"
             ) from None
+
+    def _possible(self, trues: Sequence[float], kind: Kind) -> None:
+        """Raises Refused for a slip of the keys, where nobody stands by it."""
+        doubt = impossible(trues, kind, self._info["unit"])
+        if not doubt:
+            return
+        if self._wanted.storing.force:
+            self._terminal.say(f"! {doubt}", fg="yellow")
+        elif self._wanted.yes:
+            raise Refused(f"{doubt}  Nothing was changed; --force takes it all the same", exit_code=2)
+        elif self._ask(f"{doubt}  Take it all the same? (y/n)", "n").lower() not in ("y", "yes"):
+            raise Refused("nothing was changed", exit_code=2)
+
+    def _present_raw(self) -> float | None:
+        """What the probe says in its place, as far as that is known and sound."""
+        if self._place_raw is not None:
+            return self._place_raw
+        sound = self._info["quality"] == "good" and self._info["value"] is not None
+        return raw_of(self._old, self._info["value"]) if sound else None
 
     # -------------------------------------------------------------------------------------- measuring
 
@@ -218,6 +243,11 @@ class Walk:
         for one in info["goes_by"]:
             level = "on" if one["safe"] >= 1.0 else "off" if one["safe"] <= 0.0 else f"{one['safe']:.0%}"
             terminal.say(f"    {one['output']} goes by that: meanwhile it is safe ({level})", fg="yellow")
+        if len(info["marked"]) > 1 and not self._wanted.alone:
+            terminal.say(
+                f"    (where {info['series']} alone leaves its place, --alone keeps the others in use)",
+                dim=True,
+            )
         if other:
             terminal.say(f"    the calibration that {other} had begun is over by this", fg="yellow")
         if terminal.typing:

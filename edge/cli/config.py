@@ -16,7 +16,7 @@ from edge.cli.table import Column, show
 from edge.config import Config, UpstreamConfig, model_of
 from edge.control.circuits import CircuitLoad, circuit_loads
 from edge.mistakes import ConfigInvalid, Mistake
-from edge.options import MASK
+from edge.options import MASK, find_field, is_hex, number_text
 from edge.settings import effective, keys_of, load, warnings
 
 SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -63,6 +63,7 @@ def check(cli: Cli, file: Path | None, as_json: bool) -> int:
     click.echo(f"{path}: OK: {_summary(loaded)}, {changed} options set{_count(advised)}")
     for load_ in loads:
         click.echo(_load_words(load_))
+    _tell_problems()
     return 0
 
 
@@ -91,11 +92,17 @@ def _refuse(path: Path, invalid: ConfigInvalid, as_json: bool) -> int:
         return 1
     for mistake in invalid.mistakes:
         click.echo(str(mistake))
-    for problem in problems():  # a driver that is not there may be one that could not be imported
-        click.echo(f"! {problem}", err=True)
+    _tell_problems(str(invalid))
     count = len(invalid.mistakes)
     click.echo(f"{count} mistake{'s' if count > 1 else ''}", err=True)
     return 1
+
+
+def _tell_problems(told: str = "") -> None:
+    """What other packages brought and cannot be used, but for what is told already."""
+    for problem in problems():
+        if problem not in told:
+            click.echo(f"! {problem}", err=True)
 
 
 def _summary(loaded: Config | UpstreamConfig) -> str:
@@ -117,18 +124,20 @@ def _summary(loaded: Config | UpstreamConfig) -> str:
 def show_config(cli: Cli, file: Path | None, changed: bool, as_json: bool) -> None:
     """Show every option that is in force, and where its value comes from.  Secrets are masked."""
     path = file or cli.config_path
-    loaded, origins = load(path, model_of(path))
+    model = model_of(path)
+    loaded, origins = load(path, model)
+    values = loaded.model_dump()
     rows = [
-        (key, _masked(value), origins[key])
+        (key, _masked(value), origins[key], is_hex(find_field(model, at, values)))
         for key, (at, value) in zip(keys_of(loaded), effective(loaded), strict=True)
         if not (isinstance(loaded, UpstreamConfig) and at[0] not in ("log", "sink"))
         if not (changed and origins[key] == "default")
     ]
     if as_json:
-        print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
+        print_json({key: {"value": value, "origin": origin} for key, value, origin, _ in rows})
         return
     columns = [Column(title="option"), Column(title="value", cut=True), Column(title="from", cut=True)]
-    show(columns, [(key, _as_toml(value), origin) for key, value, origin in rows])
+    show(columns, [(key, _as_toml(value, as_hex), origin) for key, value, origin, as_hex in rows])
 
 
 def _masked(value: Any) -> Any:
@@ -139,14 +148,14 @@ def _masked(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def _as_toml(value: Any) -> str:
+def _as_toml(value: Any, as_hex: bool = False) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
         return "[" + ", ".join(_as_toml(item) for item in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return f'"{value}"' if isinstance(value, str) else number_text(value, as_hex)
 
 
 @config.command(

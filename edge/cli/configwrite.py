@@ -1,4 +1,4 @@
-"""Writes a changed config: checked as a whole first, put in place by a rename, the one before kept beside it."""
+"""Writes a changed config: checked as a whole first, put in place by a rename, those before kept beside it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from edge.mistakes import ConfigInvalid
 from edge.settings import load
 
 BACKUP_SUFFIX: Final = ".bak"
+BACKUPS_MAX: Final = 10
+"""`.bak` is the newest, `.bak.1` the one before it; the highest number is the first, which is never replaced."""
+FRESH_SUFFIX: Final = ".new"
 BOM: Final = "\ufeff"
 
 
@@ -56,10 +59,26 @@ class ConfigFile:
         """Put the text in place, whole or not at all.  Raises Refused."""
         self._unchanged()
         try:
-            shutil.copy2(self.path, self.backup)
+            self._back_up()
             self._replace(self._bytes(text))
         except OSError as error:
             raise Refused(f"{self.path} could not be written ({error.strerror}); it is as it was") from error
+
+    def _back_up(self) -> None:
+        """Keep the file as it is now.  Raises OSError."""
+        kept = [self.backup, *(Path(f"{self.backup}.{number}") for number in range(1, BACKUPS_MAX))]
+        used = next((number for number, path in enumerate(kept) if not path.exists()), BACKUPS_MAX)
+        if used and self.backup.read_bytes() == self._content:
+            return
+        fresh = Path(f"{self.backup}{FRESH_SUFFIX}")
+        try:
+            shutil.copy2(self.path, fresh)
+            # All move on by one; where none is free the second oldest makes room, for the first is the surest.
+            for number in reversed(range(used if used < BACKUPS_MAX else BACKUPS_MAX - 2)):
+                kept[number].replace(kept[number + 1])
+            fresh.replace(self.backup)
+        finally:
+            fresh.unlink(missing_ok=True)
 
     def restore(self) -> None:
         """As it was before `write`.  Raises OSError."""

@@ -186,7 +186,7 @@ def _states(cli: Cli, upstream: str) -> Sequence[ModuleState]:
 
             with waiting("asking Postgres"):
                 return upstream_states(upstream)
-        store = cli.config().store
+        store = cli.in_force().store
         return edge_states(store.database, store.control_database, edge_modules())
     except MigrationError as error:
         raise Refused(str(error)) from None
@@ -199,7 +199,7 @@ def _others(cli: Cli) -> tuple[dict[str, str | None], Sequence[str]]:
     from migrations.state import strays
 
     try:
-        return strays(cli.config().store.database, edge_modules()), installed().problems
+        return strays(cli.in_force().store.database, edge_modules()), installed().problems
     except MigrationError as error:
         raise Refused(str(error)) from None
 

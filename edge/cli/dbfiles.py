@@ -34,7 +34,7 @@ def backup(cli: Cli, folder: Path, as_json: bool) -> None:
     """Copy the edge's databases into FOLDER, also while the daemon runs."""
     from edge.store.backup import copy
 
-    store = cli.config().store
+    store = cli.in_force().store
     sources = [path for path in (store.database, store.control_database) if path.exists()]
     if not sources:
         raise Refused(f"there is no database at {store.database} yet; the daemon makes it when it starts")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import sys
 from functools import partial
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from edge.cli.support import RELATIVE, UNIT_S, Refused
+from edge.cli.support import Refused
 from edge.clock import SystemClock
+from edge.times import RELATIVE, UNIT_S
 
 if TYPE_CHECKING:
     from edge.demo.session import Options, Outcome
 
 EXIT_HURRIED: Final = 130
+PROGRAM: Final = "tidewatt"
+FOLDER: Final = ".demo"
 
 
 def _seconds(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -62,8 +66,8 @@ Afterwards:
 @click.option(
     "--dir",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=".demo",
+    type=click.Path(path_type=Path),
+    default=FOLDER,
     show_default=True,
     help="Where config, databases and logs are made.",
 )
@@ -161,4 +165,23 @@ def summary(outcome: Outcome, options: Options) -> list[str]:
         lines.append(
             "what was recorded after that, such as the stop itself, the next start delivers (--keep)"
         )
-    return [*lines, f"{verdict}; look around with: tidewatt --config {options.folder}/config.toml status"]
+    this = program()
+    config = shlex.quote(str(options.folder / "config.toml"))
+    return [
+        *lines,
+        f"look around: {this} --config {config} readings tank.temperature",
+        f"go on:       {this} demo --keep{_folder_option(options.folder)}",
+        verdict,
+    ]
+
+
+def program() -> str:
+    """This very tidewatt, as a person types it here: it need not be on the path."""
+    started = Path(sys.argv[0])
+    if started.name == PROGRAM:
+        return shlex.quote(str(started))
+    return f"{shlex.quote(sys.executable)} -m edge.cli.main"
+
+
+def _folder_option(folder: Path) -> str:
+    return "" if folder == Path(FOLDER) else f" --dir {shlex.quote(str(folder))}"

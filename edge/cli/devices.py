@@ -7,17 +7,9 @@ from typing import Any
 import click
 
 from edge.cli import complete
-from edge.cli.support import (
-    Cli,
-    json_option,
-    pass_cli,
-    print_json,
-    show_duration,
-    show_value,
-    watch,
-    why_option,
-)
+from edge.cli.support import Cli, json_option, pass_cli, print_json, show_value, watch, why_option
 from edge.cli.table import Column, show
+from edge.times import show_duration
 
 COLUMNS = (
     Column(title="device"),

@@ -8,10 +8,18 @@ from typing import Any, Final
 
 import click
 
-from drivers.catalog import ENTRY_POINT_GROUP, Driver, OutputDriver, catalog, output_catalog, problems
+from drivers.catalog import (
+    ENTRY_POINT_GROUP,
+    Driver,
+    OutputDriver,
+    catalog,
+    installed,
+    output_catalog,
+    problems,
+)
 from edge.cli.support import Refused, json_option, print_json
 from edge.cli.table import Column, colour, show
-from edge.options import nearest
+from edge.options import HEX_FORMAT, nearest, number_text
 
 COLUMNS: Final = (
     Column(title="driver"),
@@ -48,6 +56,8 @@ def drivers(name: str | None, as_json: bool) -> None:
     `tidewatt scan` looks what is connected, and prints the config for it.
     """
     devices, outputs = catalog(), output_catalog()
+    if name is not None:
+        _refuse_unusable(name)
     for problem in problems():
         click.echo(f"{colour('warning', '!')} {problem}", err=True)
     if name is not None:
@@ -75,6 +85,14 @@ def drivers(name: str | None, as_json: bool) -> None:
         show(COLUMNS, [(one.name, one.summary, _options(one)) for one in devices.values()])
         click.echo()
         show(OUTPUT_COLUMNS, [(one.name, one.summary, one.held, _options(one)) for one in outputs.values()])
+
+
+def _refuse_unusable(name: str) -> None:
+    """Who asks for a driver that cannot be used wants to know why, and nothing else."""
+    found = installed()
+    wrong = [broken[name] for broken in (found.broken, found.broken_outputs) if name in broken]
+    if wrong and name not in found.drivers and name not in found.outputs:
+        raise Refused("\n".join(wrong))
 
 
 def _options(driver: Driver | OutputDriver) -> str:
@@ -108,7 +126,7 @@ def _print_options(driver: Driver | OutputDriver, table: str) -> None:
         (
             name,
             type_words(option, schema),
-            "(must be given)" if name in needed else toml_words(option.get("default")),
+            "(must be given)" if name in needed else default_words(option),
             str(option.get("description", "")),
         )
         for name, option in schema.get("properties", {}).items()
@@ -131,7 +149,11 @@ def type_words(option: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     return names.get(str(option.get("type", "")), "")
 
 
-def toml_words(value: Any) -> str:
+def default_words(option: Mapping[str, Any]) -> str:
+    """The default in a JSON Schema as it would stand in the file; "" for none."""
+    value = option.get("default")
     if value is None:
         return ""
+    if option.get("format") == HEX_FORMAT:
+        return number_text(value, as_hex=True)
     return json.dumps(value, ensure_ascii=False)

@@ -15,6 +15,7 @@ from edge.cli.support import (
     pass_cli,
     print_json,
     show_time,
+    tell_cut,
     when_option,
 )
 from edge.cli.table import Column, show
@@ -74,7 +75,7 @@ def events(
     with open_history(cli.database()) as history:
         found = events_json(
             history.events(
-                limit=limit,
+                limit=limit + 1,
                 kinds=kinds,
                 subject=subject,
                 severities=SEVERITIES[severity],
@@ -82,9 +83,16 @@ def events(
                 to_ms=when_option(cli, "to", to_text, now) if to_text else None,
             )
         )
+    cut, found = len(found) > limit, found[:limit]
     if as_json:
-        print_json({"events": found})
-        return
+        print_json({"events": found, "cut": cut})
+    else:
+        _print(found, cli)
+    if cut:
+        tell_cut(limit, LIMIT_MAX)
+
+
+def _print(found: list[dict[str, Any]], cli: Cli) -> None:
     zone = cli.zone()
     rows = [
         (show_time(row["ts"], zone), row["severity"], row["kind"], row["subject"], _details(row["body"]))

@@ -18,6 +18,7 @@ from edge.cli.support import (
     print_json,
     show_bytes,
     show_time,
+    tell_cut,
 )
 from edge.cli.table import Column, show
 
@@ -70,11 +71,15 @@ def files(cli: Cli, which: str | None, states: tuple[str, ...], limit: int, as_j
         if which is not None:
             _show_one(cli, connection, _one(connection, which), as_json)
             return
-        found = listing.files(connection, limit=limit, states=states)
+        found = listing.files(connection, limit=limit + 1, states=states)
+    cut, found = len(found) > limit, found[:limit]
     if as_json:
-        print_json({"files": [json_of(file) for file in found]})
-        return
-    show(COLUMNS, [_row(cli, file) for file in found], empty="no meter files; put one into the inbox folder")
+        print_json({"files": [json_of(file) for file in found], "cut": cut})
+    else:
+        rows = [_row(cli, file) for file in found]
+        show(COLUMNS, rows, empty="no meter files; put one into the inbox folder")
+    if cut:
+        tell_cut(limit, LIMIT_MAX)
 
 
 def _one(connection: sqlite3.Connection, which: str) -> File:

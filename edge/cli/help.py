@@ -64,8 +64,10 @@ def _unknown(context: click.Context, words: str) -> str:
     assert isinstance(root.command, click.Group)
     known = [chapter.topic for chapter in handbook.chapters()]
     near = nearest(words, [*known, *root.command.list_commands(root)])
-    if near:
-        return f"there is no chapter and no command {words!r}; did you mean {near}?"
+    of_it = [topic for topic in known if words in topic.split("-")]
+    guesses = dict.fromkeys(word for word in (near, *of_it) if word)
+    if guesses:
+        return f"there is no chapter and no command {words!r}; did you mean {' or '.join(guesses)}?"
     told = handbook.mentions(words)
     if told:
         return f"there is no chapter {words!r}; these speak of it: {', '.join(told)}"

@@ -10,18 +10,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from edge.cli import complete
-from edge.cli.support import (
-    Cli,
-    Refused,
-    database_errors,
-    json_option,
-    now_ms,
-    parse_when,
-    pass_cli,
-    print_json,
-)
+from edge.cli.support import Cli, Refused, database_errors, json_option, now_ms, pass_cli, print_json
 from edge.cli.table import Column, show
 from edge.cli.waiting import waiting
+from edge.times import parse_time
 
 if TYPE_CHECKING:
     from edge.meters.queries import Interval, Intervals
@@ -112,12 +104,16 @@ def intervals(
     elif shape == "csv":
         _print_csv(found)
     else:
-        _print_table(found, zone, offset)
+        _print_table(found, zone)
+    shown = offset + len(found.rows)
+    if shown < found.total:
+        more = f"{len(found.rows)} of {found.total:,}; --offset {shown} goes on, or raise --limit"
+        click.echo(more, err=True)
 
 
 def _when(name: str, text: str, now: int, zone: timezone) -> int:
     try:
-        return parse_when(text, now, zone)
+        return parse_time(text, now, zone)
     except (ValueError, OverflowError, OSError) as error:
         raise click.BadParameter(str(error), param_hint=f"--{name}") from error
 
@@ -132,16 +128,12 @@ def _print_csv(found: Intervals) -> None:
         writer.writerow((found.nmi, found.suffix, found.unit, *(row[key] for key in keys)))
 
 
-def _print_table(found: Intervals, zone: timezone, offset: int) -> None:
+def _print_table(found: Intervals, zone: timezone) -> None:
     show(
         COLUMNS,
         [_cells(row, found, zone) for row in found.rows],
         empty="there are no such intervals; tidewatt meters shows which days there are",
     )
-    shown = offset + len(found.rows)
-    if shown < found.total:
-        more = f"{len(found.rows)} of {found.total:,}; --offset {shown} goes on, or raise --limit"
-        click.echo(more, err=True)
 
 
 def _cells(row: Interval, found: Intervals, zone: timezone) -> tuple[str, ...]:

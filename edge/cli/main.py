@@ -49,6 +49,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
         "edge.cli.calibrate:calibrate",
         "Calibrate a probe by buffers, ice water or weights; step by step.",
     ),
+    "clock": ("edge.cli.clock:clock", "What the time of day is worth here; say that it is right."),
     "doctor": ("edge.cli.doctor:doctor", "Is everything there that this site stands on? What to do."),
     "selftest": (
         "edge.cli.selftest:selftest",

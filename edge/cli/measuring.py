@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import click
 
-from edge.cli.support import Cli, Refused, show_duration
+from edge.cli.support import Cli, Refused
 from edge.cli.terminal import Terminal, sparkline
 from edge.clock import SystemClock
 from edge.local import LocalUnavailable
 from edge.poll.settle import Rest, Rule, Verdict, judge
+from edge.times import show_duration
 
 LOOK_S: Final = 0.5
 PLAIN_S: Final = 5.0
@@ -114,8 +115,7 @@ def measure(probe: Probe, terminal: Terminal, rule: Rule, patience_s: float, *, 
         if pressed:
             terminal.say(f"    taken as soon as there are {ACCEPT_MIN} readings", fg="yellow")
         words = _words(probe, verdict, rule)
-        hint = "   Enter takes it now" if terminal.typing else ""
-        terminal.renew(_line(label, probe, samples, words), hint)
+        terminal.renew(_line(label, probe, samples, words))
         if not terminal.live and now_s - told_s >= PLAIN_S:
             told_s = now_s
             terminal.say(f"    {_bare(probe, samples)}{words}")

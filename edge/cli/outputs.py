@@ -10,19 +10,10 @@ from typing import Any
 import click
 
 from edge.cli import complete
-from edge.cli.support import (
-    RELATIVE,
-    UNIT_S,
-    Cli,
-    json_option,
-    pass_cli,
-    print_json,
-    show_duration,
-    watch,
-    why_option,
-)
+from edge.cli.support import Cli, json_option, pass_cli, print_json, watch, why_option
 from edge.cli.table import Column, show
 from edge.cli.waiting import waiting
+from edge.times import RELATIVE, UNIT_S, show_duration
 
 DAEMON_TIMEOUT_S = 8.0
 SHORTENED_S = 60.0
@@ -210,7 +201,7 @@ def _safe_file(cli: Cli) -> Path:
     from edge.control import lastgood, safefile
 
     path = safefile.safe_path(lastgood.control_database_of(cli.config_path))
-    return path if path.exists() else safefile.safe_path(lastgood.DEFAULT_DATABASE)
+    return path if path.exists() else safefile.safe_path(lastgood.place_path())
 
 
 def _ask_by_config(cli: Cli) -> list[dict[str, Any]] | None:

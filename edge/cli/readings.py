@@ -25,6 +25,7 @@ from edge.cli.support import (
     print_json,
     show_time,
     show_value,
+    tell_cut,
     when_option,
 )
 from edge.cli.table import Column, show
@@ -65,7 +66,9 @@ Times: now, today, yesterday, -90m, -6h, -7d, 2026-03-01, 2026-03-01T08:00 (the 
 """
 )
 @click.argument("names", nargs=-1, required=True, metavar="SERIES...", shell_complete=complete.series)
-@click.option("--from", "from_text", default="-1h", show_default=True, help="Oldest time.")
+@click.option(
+    "--from", "from_text", default="-1h", show_default=True, help="Oldest time: -6h, -7d, today, 2026-03-01."
+)
 @click.option("--to", "to_text", default="now", show_default=True, help="Time before which it ends.")
 @click.option(
     "--limit",
@@ -97,6 +100,8 @@ def readings(
     as_json: bool,
 ) -> None:
     """Recorded values of SERIES (patterns such as 'tank.*' pick several)."""
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other; give one of them")
     if follow:
         if resolution != "raw":
             raise Refused("--follow shows values as they come; leave out --resolution", exit_code=2)
@@ -108,13 +113,24 @@ def readings(
         raise click.BadParameter("is not before --to; swap them", param_hint="--from")
     with open_history(cli.database()) as history:
         chosen = choose([info.name for info in history.series()], names)
-        found = readings_json(history.readings(chosen, from_ms, to_ms, limit, RESOLUTIONS[resolution]))
+        found = readings_json(history.readings(chosen, from_ms, to_ms, limit + 1, RESOLUTIONS[resolution]))
+    cut = _cut(found, limit)
     if as_json:
-        print_json({"readings": found})
+        print_json({"readings": found, "cut": cut})
     elif as_csv:
         _print_csv(found, means=resolution != "raw")
     else:
         _print_table(found, cli.zone(), means=resolution != "raw")
+    if cut:
+        tell_cut(limit, LIMIT_MAX, " of each series")
+
+
+def _cut(found: list[dict[str, Any]], limit: int) -> bool:
+    """Leave the newest `limit` of each piece; whether that took any away."""
+    long = [piece for piece in found if len(piece["readings"]) > limit]
+    for piece in long:
+        piece["readings"] = piece["readings"][-limit:]
+    return bool(long)
 
 
 def _flat(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -30,8 +30,8 @@ Examples:
 def selftest(cli: Cli, unsafe_only: bool, as_json: bool) -> int:
     """Break every input and part of the site, one after another, in simulation, and show what each output does.
 
-    Nothing real is touched, and the daemon may run.  What is safe is judged by rules of its own.  Exit code 1 if
-    anything ends unsafe.  Takes a minute or two.
+    Nothing real is touched, and the daemon may run.  What is safe is judged by rules of its own.  With what
+    ends unsafe it says what to add; exit code 1 then.  Takes a minute or two.
     """
     from edge.cli.polled import Polled
     from edge.control.compile import compile_rules
@@ -59,6 +59,8 @@ def selftest(cli: Cli, unsafe_only: bool, as_json: bool) -> int:
 
 def _show(case: Case) -> None:
     click.echo(f"{case.input}: {case.fault}: {'safe' if case.safe else 'UNSAFE: ' + case.why}")
+    if case.remedy:
+        click.echo(f"    to do: {case.remedy}")
     for name, shows in case.outputs.items():
         click.echo(f"    {name} {_level(shows.level)}: {shows.cause}")
 
@@ -71,7 +73,8 @@ def _body(case: Case) -> dict[str, Any]:
     outputs = {
         name: {"level": round(shows.level, 4), "cause": shows.cause} for name, shows in case.outputs.items()
     }
-    return {"fault": case.fault, "input": case.input, "outputs": outputs, "safe": case.safe, "why": case.why}
+    told = {"fault": case.fault, "input": case.input, "outputs": outputs, "safe": case.safe, "why": case.why}
+    return told | {"remedy": case.remedy}
 
 
 def wirings_of(config: Config) -> Mapping[str, Wiring]:

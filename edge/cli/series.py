@@ -72,7 +72,8 @@ def choose(names: list[str], patterns: tuple[str, ...]) -> list[str]:
     for pattern in patterns:
         hits = [name for name in names if fnmatchcase(name, pattern)]
         if not hits:
-            near = nearest(pattern, names)
+            below = f"'{pattern}.*'" if any(name.startswith(f"{pattern}.") for name in names) else ""
+            near = " or ".join(word for word in (nearest(pattern, names), below) if word)
             guess = f"did you mean {near}?" if near else "tidewatt series lists them"
             raise Refused(f"there is no series {pattern!r}; {guess}")
         chosen.update(dict.fromkeys(hits))

@@ -13,9 +13,10 @@ import anyio
 import click
 
 from edge.cli.loop import run_unwaited
-from edge.cli.support import Cli, Refused, json_option, now_ms, parse_when, pass_cli, print_json
+from edge.cli.support import Cli, Refused, json_option, now_ms, pass_cli, print_json
 from edge.cli.table import Column, show
 from edge.cli.waiting import waiting
+from edge.times import parse_time
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -253,7 +254,7 @@ def reopen(cli: Cli, edge: str, stream: str, from_text: str, to_text: str, as_js
 
 def _when(name: str, text: str, now: int) -> int:
     try:
-        return parse_when(text, now, UTC)
+        return parse_time(text, now, UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise click.BadParameter(str(error), param_hint=f"--{name}") from error
 

@@ -18,13 +18,13 @@ from edge.cli.support import (
     pass_cli,
     print_json,
     show_bytes,
-    show_duration,
     show_time,
     watch,
 )
 from edge.cli.table import Column, colour, pairs, show
 from edge.clock import iso_utc
 from edge.local import LocalUnavailable
+from edge.times import show_duration
 
 
 @click.command(
@@ -224,7 +224,7 @@ def _waiting(stream: dict[str, Any], zone: tzinfo) -> str:
 
 
 def _without_daemon(cli: Cli, why: str, as_json: bool) -> int:
-    state: dict[str, Any] = {"site": cli.config().site.name, "health": "down", "problems": [why]}
+    state: dict[str, Any] = {"site": cli.in_force().site.name, "health": "down", "problems": [why]}
     try:
         state["store"] = _at_rest(cli.database())
     except Refused as refused:

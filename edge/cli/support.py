@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import pairwise
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from edge.cli.waiting import waiting
+from edge.times import parse_time
 
 if TYPE_CHECKING:
     from edge.config import Config, UpstreamConfig
     from edge.store.history import History
 
-RELATIVE: Final = re.compile(r"[-+]?(?P<count>\d+(?:\.\d+)?)(?P<unit>ms|min|s|m|h|d|w)")
-UNIT_S: Final = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 WATCH_INTERVAL_S: Final = 1.0
 CONFIG_BEHIND: Final = "tidewatt.config"
 """Where a context notes the `--config` behind a verb: completion knows no Cli."""
@@ -44,9 +41,10 @@ class Cli:
 
     config_path: Path
     _config: Config | None = field(default=None, repr=False)
+    _in_force: Config | None = field(default=None, repr=False)
 
     def config(self) -> Config:
-        """The daemon's config.  Raises ConfigInvalid."""
+        """What the file says now, for what acts on its content.  Raises ConfigInvalid."""
         if self._config is None:
             with waiting("reading the config"):
                 from edge.config import Config
@@ -54,6 +52,25 @@ class Cli:
 
                 self._config, _ = load(self.config_path, Config)
         return self._config
+
+    def in_force(self) -> Config:
+        """What the daemon goes by: the file, or the last good one while that has a mistake, which is told.
+
+        For what asks the daemon or reads its database.  Raises ConfigInvalid where there is no last good one.
+        """
+        if self._in_force is None:
+            with waiting("reading the config"):
+                from edge.config import Config
+                from edge.control.lastgood import in_force
+
+                self._in_force, refused = in_force(self.config_path, Config)
+            if refused is None:
+                self._config = self._in_force
+            else:
+                first, *others = refused.mistakes
+                more = f", and {len(others)} more (tidewatt config check)" if others else ""
+                click.echo(f"warning: {first}{more}; going by the config that the daemon uses", err=True)
+        return self._in_force
 
     def upstream_config(self) -> UpstreamConfig:
         """The upstream process's config, from the same kind of file.  Raises ConfigInvalid."""
@@ -63,12 +80,12 @@ class Cli:
         return load(self.config_path, UpstreamConfig)[0]
 
     def database(self) -> Path:
-        return self.config().store.database
+        return self.in_force().store.database
 
     def socket(self) -> Path:
         from edge.local import socket_path
 
-        return socket_path(self.config().local, self.database())
+        return socket_path(self.in_force().local, self.database())
 
     def call(self, verb: str, **args: Any) -> Any:
         """Ask the running daemon.  Raises LocalUnavailable, LocalRefused."""
@@ -82,7 +99,7 @@ class Cli:
         """The site's time zone."""
         import zoneinfo
 
-        name = self.config().site.timezone
+        name = self.in_force().site.timezone
         return UTC if name == "UTC" else zoneinfo.ZoneInfo(name)
 
 
@@ -127,6 +144,12 @@ def why_option(command: Command) -> Command:
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def tell_cut(limit: int, limit_max: int, of: str = "") -> None:
+    """Say that --limit cut something off; on standard error, as the rest may be a program's."""
+    advice = "--limit N for more" if limit < limit_max else "the most there can be: narrow the choice"
+    click.echo(f"only the newest {limit:,}{of or ' of more'} are shown; {advice}", err=True)
 
 
 # ------------------------------------------------------------------------------------------- history
@@ -184,38 +207,10 @@ def now_ms() -> int:
     return SystemClock().now_ms()
 
 
-def parse_when(text: str, now: int, zone: tzinfo) -> int:
-    """UTC milliseconds of "now", "today", "-6h", "2026-03-01", "2026-03-01T08:00" or an ISO time with its zone.
-
-    A time without one is in `zone`.  Raises ValueError with what to write.
-    """
-    word = text.strip()
-    here = datetime.fromtimestamp(now / 1000, zone)
-    midnight = here.replace(hour=0, minute=0, second=0, microsecond=0)
-    if word == "now":
-        return now
-    if word in ("today", "yesterday"):
-        return _to_ms(midnight - timedelta(days=int(word == "yesterday")))
-    relative = RELATIVE.fullmatch(word)
-    if relative and not word.startswith("+"):
-        return now - round(float(relative["count"]) * UNIT_S[relative["unit"]] * 1000)
-    try:
-        moment = datetime.fromisoformat(word)
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is no time; write -90m, -6h, -7d, now, today, 2026-03-01 or 2026-03-01T08:00"
-        ) from None
-    return _to_ms(moment if moment.tzinfo else moment.replace(tzinfo=zone))
-
-
-def _to_ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
-
-
 def when_option(cli: Cli, name: str, text: str, now: int) -> int:
     """A time from the command line.  Raises click.BadParameter."""
     try:
-        return parse_when(text, now, cli.zone())
+        return parse_time(text, now, cli.zone())
     except (ValueError, OverflowError, OSError) as error:
         raise click.BadParameter(str(error), param_hint=f"--{name}") from error
 
@@ -225,21 +220,6 @@ def show_time(iso_text: str | None, zone: tzinfo) -> str:
     if not iso_text:
         return ""
     return datetime.fromisoformat(iso_text).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def show_duration(seconds: float | None) -> str:
-    """Two units at most: 4.2 s, 3 min 5 s, 2 h 10 min, 5 d 3 h."""
-    if seconds is None:
-        return ""
-    if round(seconds) < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
-    whole = round(seconds)
-    for (name, size), (small, small_size) in pairwise(units):
-        if whole >= size:
-            rest = whole % size // small_size
-            return f"{whole // size} {name}" + (f" {rest} {small}" if rest else "")
-    return f"{whole} s"
 
 
 def show_bytes(count: float | None) -> str:

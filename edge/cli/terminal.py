@@ -45,13 +45,11 @@ class Terminal:
         self.clear()
         self._echo(click.style(text, **style) if style else text, nl=True)
 
-    def renew(self, text: str, hint: str = "") -> None:
-        """The line at the bottom, with a hint where there is room; nothing where a line cannot renew itself."""
+    def renew(self, text: str) -> None:
+        """The line at the bottom; nothing where a line cannot renew itself."""
         if not self.live:
             return
         width = shutil.get_terminal_size().columns - 1
-        if hint and len(click.unstyle(text)) + len(hint) <= width:
-            text += click.style(hint, dim=True)
         bare = click.unstyle(text)
         self.clear()
         self._echo(text if len(bare) <= width else bare[:width], nl=False)

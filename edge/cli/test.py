@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from edge.cli import complete
-from edge.cli.support import Cli, Refused, json_option, pass_cli, print_json, show_duration, show_value
+from edge.cli.support import Cli, Refused, json_option, pass_cli, print_json, show_value
 from edge.cli.table import Column, show
 from edge.cli.waiting import waiting
 from edge.local import LocalUnavailable
 from edge.options import nearest
+from edge.times import show_duration
 
+BAD = "bad"
 COLUMNS = (
     Column(title="point"),
     Column(title="value", right=True),
@@ -36,6 +38,7 @@ def test(cli: Cli, device: str, as_json: bool) -> int:
     """Read DEVICE once and show what it says.
 
     The running daemon does it on the device's own bus, else this process does.  Nothing is recorded.
+    It ends with 1 where the device does not answer, or no value of it is usable.
     """
     outcome = _test(cli, device)
     if as_json:
@@ -45,14 +48,16 @@ def test(cli: Cli, device: str, as_json: bool) -> int:
         show(COLUMNS, [_row(point) for point in outcome["points"]], empty="it had nothing to say")
     else:
         raise Refused(f"{device} ({outcome['driver']}) failed: {outcome['error']}")
-    return 0 if outcome["ok"] else 1
+    points = outcome["points"]
+    usable = not points or any(point["quality"] != BAD for point in points)
+    return 0 if outcome["ok"] and usable else 1
 
 
 def _test(cli: Cli, name: str) -> dict[str, Any]:
-    known = {device.name: device for device in cli.config().devices}
     try:
         outcome: dict[str, Any] = cli.call("test", device=name)
     except LocalUnavailable:
+        known = {device.name: device for device in cli.config().devices}
         if name not in known:
             near = nearest(name, known)
             guess = f"did you mean {near}?" if near else f"there are {', '.join(known) or 'none'}"
@@ -66,5 +71,6 @@ def _test(cli: Cli, name: str) -> dict[str, Any]:
 
 
 def _row(point: dict[str, Any]) -> tuple[str, str, str, str]:
-    reason = f": {point['reason']}" if point.get("reason") else ""
+    said = point.get("hint") or point.get("reason")
+    reason = f": {said}" if said else ""
     return (point["point"], show_value(point["value"]), point["unit"], f"{point['quality']}{reason}")

@@ -72,7 +72,7 @@ def _without_daemon(cli: Cli, name: str, trouble: str) -> dict[str, Any]:
         changes, unread = [interrupted(change) for change in _recorded(cli, name)], ""
     except Refused as error:
         changes, unread = [], str(error)
-    names = [output.name for output in cli.config().outputs]
+    names = [output.name for output in cli.in_force().outputs]
     if name not in names and not changes:
         raise Refused(f"there is no output {name!r}; there are: {', '.join(names) or 'none'}")
     return {

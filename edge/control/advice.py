@@ -15,6 +15,7 @@ from drivers.catalog import installed
 from drivers.pca9685 import Pca9685Options
 from drivers.relay import Hold, RelayOptions, line_level
 from edge.control.check_hardware import NEEDS_HOLD, pca9685_options, relay_options
+from edge.control.check_rules import fahrenheit
 from edge.control.circuits import loads
 from edge.control.config import LimitConfig, OutputCommon, ThermostatConfig, terms_of
 from edge.control.parts import DeviceTable, Mistakes, Parts, ReadDevice, parts_of
@@ -128,7 +129,11 @@ def _bound_of(parts: Parts, output: OutputCommon, *, heats: bool) -> str:
 
 
 def _of_thermostat(parts: Parts, one: ThermostatConfig) -> Mistakes:
-    """One probe decides and guards."""
+    """One probe decides and guards; a target in the wrong unit."""
+    asked = fahrenheit(one.target)
+    if asked:
+        text = f"{asked} targets and limits are in °C; a boiler may be meant so, a tank would cook"
+        yield ("target",), text
     for name in (*one.heat, *one.cool):
         output = parts.output(name)
         if output is None or output.kind not in (Kind.HEATER, Kind.CHILLER):
@@ -167,8 +172,9 @@ def _welded(output: OutputCommon) -> Mistakes:
         yield (
             ("cutoff",),
             (
-                "nothing can switch it off when its contact is welded, the way relays end; put a second relay before "
-                'it: an output with kind = "cutoff" and default = 1, and name it here as cutoff'
+                "nothing can switch it off when its contact is welded, the way relays end; put a second switch before "
+                'it, on another bus: an output with kind = "cutoff" and default = 1; name it here as cutoff, and add '
+                "[outputs.effect] with series and off_change, which sees that the contact is welded"
             ),
         )
     elif effect is None or effect.off_change is None:

@@ -196,6 +196,10 @@ def _way(waits: Mapping[str, list[str]], start: str, goal: str) -> list[str]:
 
 # ------------------------------------------------------------------------------------------ limits
 
+FAHRENHEIT_FROM: Final = 60.0
+FAHRENHEIT_TO: Final = 100.0
+"""15.6 to 37.8 °C: what tanks, rooms and greenhouses are kept at."""
+
 
 def _limit(parts: Parts, output: OutputCommon, limit: LimitConfig) -> Iterator[tuple[str, str]]:
     for key in ("series", "fallback"):
@@ -215,6 +219,18 @@ def _neither(key: str, level: float) -> str:
     return f"this output is on or off: {key} = {level:g} is neither; set {key} = 0 or {key} = 1"
 
 
+def fahrenheit(target: float) -> str:
+    """A question, where a number that is meant in °C looks like a tank's or a room's in °F; else ""."""
+    if not FAHRENHEIT_FROM <= target <= FAHRENHEIT_TO:
+        return ""
+    return f"{target:g} °C: is that Fahrenheit? ({(target - 32) / 1.8:.1f} °C)"
+
+
+def _perhaps_fahrenheit(target: float) -> str:
+    asked = fahrenheit(target)
+    return f"; {asked}" if asked else ""
+
+
 def _wrong_side(output: OutputCommon, limit: LimitConfig, one: ThermostatConfig) -> Iterator[tuple[str, str]]:
     """A limit that ends heating below the target, or cooling above it, ends it for good."""
     half = one.band / 2
@@ -224,7 +240,7 @@ def _wrong_side(output: OutputCommon, limit: LimitConfig, one: ThermostatConfig)
                 "above",
                 (
                     f"heating would end at {limit.above:g}, but thermostat {one.name} heats up to "
-                    f"{one.target + half:g}; set it higher"
+                    f"{one.target + half:g}; lower the target, or raise the limit{_perhaps_fahrenheit(one.target)}"
                 ),
             )
         if limit.below is not None and limit.below > one.target - half - half:
@@ -241,7 +257,7 @@ def _wrong_side(output: OutputCommon, limit: LimitConfig, one: ThermostatConfig)
                 "below",
                 (
                     f"cooling would end at {limit.below:g}, but thermostat {one.name} cools down to "
-                    f"{one.target - half:g}; set it lower"
+                    f"{one.target - half:g}; raise the target, or lower the limit{_perhaps_fahrenheit(one.target)}"
                 ),
             )
         if limit.above is not None and limit.above < one.target + half + half:

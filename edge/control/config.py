@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import enum
 import functools
-import operator
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, Self, cast
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from drivers.base import Clock, Output, Terms
 from drivers.catalog import Catalog, OutputDriver, installed
 from edge.control.rules import DAY_S, OVERRIDE_MAX_S, Curve, Kind, Unknown
+from edge.drivermodel import flat_model, list_of, one_of
 
 OUTPUTS_MAX: Final = 500
 THERMOSTATS_MAX: Final = 200
@@ -369,16 +368,26 @@ class ScheduleConfig(Frozen):
 
 def output_model(catalog: Catalog | None = None) -> Any:
     """The type of one `[[outputs]]` table for pydantic: a union over the catalog, told apart by `driver`."""
-    drivers = (catalog or installed()).outputs
-    union = functools.reduce(operator.or_, (_model_of(driver) for driver in drivers.values()))
-    annotated: Any = Annotated
-    return annotated[union, Field(discriminator="driver")]
+    known = catalog or installed()
+    models = (flat_model(OutputCommon, driver, "Output") for driver in known.outputs.values())
+    return one_of(
+        models, known.broken_outputs, AfterValidator(functools.partial(_check_driver, known.outputs))
+    )
 
 
 def outputs_model(catalog: Catalog | None = None) -> Any:
     """The type of the whole `outputs` list: no name twice, at most OUTPUTS_MAX."""
-    output, annotated, several = output_model(catalog), cast(Any, Annotated), cast(Any, tuple)
-    return annotated[several[output, ...], Field(max_length=OUTPUTS_MAX), AfterValidator(_check_names)]
+    return list_of(output_model(catalog), OUTPUTS_MAX, "outputs")
+
+
+def _check_driver(drivers: Mapping[str, OutputDriver], config: OutputCommon) -> OutputCommon:
+    """What the driver says of this output can be asked.  Raises DeviceMisconfigured, a ValueError."""
+    driver, terms = drivers[config.driver], terms_of(config)
+    for ask in (driver.claims, driver.hold_by, driver.dimmable, driver.local):
+        ask(config)
+    for judge in (driver.refuse, driver.advise):
+        judge(config, terms)
+    return config
 
 
 @functools.cache
@@ -395,22 +404,3 @@ def terms_of(config: OutputCommon) -> Terms:
 def make_output(config: OutputCommon, clock: Clock) -> Output:
     """The output a table describes; touches no hardware.  Raises whatever its driver raises."""
     return installed().outputs[config.driver].make(config, terms_of(config), clock)
-
-
-def _model_of(driver: OutputDriver) -> type[OutputCommon]:
-    """Common fields and the driver's options in one flat model, which passes as the driver's options."""
-    literal: Any = Literal
-    tag = (literal[driver.name], Field(description=f"{driver.name}: {driver.summary}"))
-    fields: dict[str, Any] = {"driver": tag}
-    title = "".join(part.capitalize() for part in re.split(r"\W|_", driver.name))
-    bases = (OutputCommon, cast(type[OutputCommon], driver.options))
-    return create_model(f"{title}Output", __base__=bases, __doc__=driver.summary, **fields)
-
-
-def _check_names(outputs: Sequence[OutputCommon]) -> Sequence[OutputCommon]:
-    seen: set[str] = set()
-    for output in outputs:
-        if output.name in seen:
-            raise ValueError(f"two outputs are called {output.name!r}; give each a name of its own")
-        seen.add(output.name)
-    return outputs

@@ -14,8 +14,8 @@ from edge.image import DOUBTED, STUCK, Reading
 FUTURE_S: Final = 1.0
 """A reading may be that much younger than `now`; more is a broken clock, and no reading."""
 START_QUIET_S: Final = 30.0
-"""So long after the start, while some input was never read, a missing one makes outputs safe but no alarm yet: the
-first poll is due within a second or two, and the devices of one bus may each take their timeout.
+"""So long after the start, or a reload that replaced its device, an input that was never read makes outputs safe but
+no alarm yet: the first poll is due within a second or two, and the devices of one bus may each take their timeout.
 """
 AWAIT_READINGS: Final = frozenset(
     {Found.INPUT_LOST, Found.SECOND_PROBE, Found.SPARE_LOST, Found.MAINS_UNKNOWN}

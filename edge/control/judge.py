@@ -82,27 +82,27 @@ class _Watch:
 
 
 class Judge:
-    """Looks at every step of one run; `faults` are what it found, the first of each rule and output."""
+    """Looks at every step of one run; `found` is the first of each rule and output."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._watches = {name: _Watch() for name in rules.outputs}
-        self._found: dict[tuple[str, str], str] = {}
+        self.found: dict[tuple[str, str], str] = {}
         self._mains = {rule.shed_on for rule in rules.outputs.values() if rule.shed_on}
 
     @property
     def faults(self) -> tuple[str, ...]:
-        return tuple(self._found.values())
+        return tuple(self.found.values())
 
     @property
     def safe(self) -> bool:
-        return not self._found
+        return not self.found
 
     def look(self, seen: Seen) -> None:
         for name, rule in self._rules.outputs.items():
             watch, level = self._watches[name], seen.flows[name]
             for key, text in self._wrongs(rule, watch, level, seen):
-                self._found.setdefault((key, name), f"{name}: {text}")
+                self.found.setdefault((key, name), f"{name}: {text}")
 
     def _wrongs(self, rule: OutputRule, watch: _Watch, level: float, seen: Seen) -> Iterator[tuple[str, str]]:
         on = level > 0.0

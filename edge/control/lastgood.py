@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,7 +27,6 @@ DEFAULT_DATABASE: Final = Path("/var/lib/tidewatt/tidewatt.db")
 PLACE_NAME: Final = "place.json"
 STATE_VARIABLE: Final = "STATE_DIRECTORY"
 HEADING: Final = re.compile(r"^[ \t]*\[", re.MULTILINE)
-STORE: Final = re.compile(r"^[ \t]*\[[ \t]*store[ \t]*\][ \t]*(?:#.*)?$", re.MULTILINE)
 PATH_VARIABLE: Final = "TIDEWATT_STORE__PATH"
 CONTROL_VARIABLE: Final = "TIDEWATT_STORE__CONTROL_PATH"
 
@@ -42,9 +42,16 @@ def keep(config_file: Path, control_database: Path) -> None:
     text = _text(config_file)
     path = last_good_path(control_database)
     if not path.exists() or _text(path) != text:
-        write_whole(path, text)
+        write_whole(path, text, _mode(config_file))
     if os.environ.get(STATE_VARIABLE):
         _keep_place(config_file, control_database)
+
+
+def _mode(config_file: Path) -> int:
+    """The daemon's group may read the last good config where it may read the config: it asks by it."""
+    found = config_file.stat()
+    group = found.st_mode & stat.S_IRGRP and found.st_gid == os.getegid()
+    return 0o640 if group or found.st_mode & stat.S_IROTH else 0o600
 
 
 def _keep_place(config_file: Path, control_database: Path) -> None:
@@ -78,12 +85,32 @@ def load_or_last_good(config_file: Path, model: type[ModelT]) -> tuple[ModelT, C
         return load(config_file, model)[0], None
     except ConfigInvalid as refused:
         path = last_good_path(control_database_of(config_file))
-        if not path.is_file():
-            raise
         try:
             return load(path, model)[0], refused
         except ConfigInvalid:
             raise refused from None
+
+
+def in_force(config_file: Path, model: type[ModelT]) -> tuple[ModelT, ConfigInvalid | None]:
+    """`load_or_last_good` for who talks to the daemon of this config, and of no other.
+
+    A spoilt config that does not say where its database lies leads to the default place, where another site may be:
+    then the site's name has to agree.  Raises ConfigInvalid.
+    """
+    config, refused = load_or_last_good(config_file, model)
+    if refused is None:
+        return config, None
+    if not os.path.exists(config_file):  # noqa: PTH110 - Path.exists raises where the folder may not be looked into
+        raise refused
+    said, site = _section(config_file, "site").get("name"), getattr(config, "site", None)
+    sure = (
+        os.environ.get(PATH_VARIABLE)
+        or _section(config_file, "store").get("path")
+        or str(config_file.absolute()) in _places(place_path())
+    )
+    if not sure and said is not None and said != getattr(site, "name", None):
+        raise refused
+    return config, refused
 
 
 def control_database_of(config_file: Path) -> Path:
@@ -91,7 +118,7 @@ def control_database_of(config_file: Path) -> Path:
     remembered = _places(place_path()).get(str(config_file.absolute()))
     if remembered is not None and Path(remembered).parent.is_dir():
         return Path(remembered)
-    store = _store(config_file)
+    store = _section(config_file, "store")
 
     def said(variable: str, key: str) -> str:
         value = os.environ.get(variable) or store.get(key)
@@ -102,18 +129,19 @@ def control_database_of(config_file: Path) -> Path:
     return Path(control) if control else database.with_name("control.db")
 
 
-def _store(config_file: Path) -> dict[str, Any]:
-    """The options under [store], also where the rest of the file cannot be read."""
+def _section(config_file: Path, name: str) -> dict[str, Any]:
+    """The options under [name], also where the rest of the file cannot be read."""
+    here = re.compile(rf"^[ \t]*\[[ \t]*{name}[ \t]*\][ \t]*(?:#.*)?$", re.MULTILINE)
     try:
         text = _text(config_file)
         values, _, judgeable = read_toml(text, str(config_file))
-        if not judgeable and (heading := STORE.search(text)):
+        if not judgeable and (heading := here.search(text)):
             following = HEADING.search(text, heading.end())
             values = tomllib.loads(text[heading.start() : following.start() if following else None])
     except (OSError, ValueError):
         return {}
-    store: Any = values.get("store")
-    return store if isinstance(store, dict) else {}
+    section: Any = values.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def _text(path: Path) -> str:

@@ -29,7 +29,7 @@ from edge.control.model import ControlState, Decision, Held, Now, Outcome, Overr
 from edge.control.rules import Rules
 from edge.control.settle import fresh_output
 from edge.control.telling import NONE_QUIET, Teller
-from edge.image import Image, Reading
+from edge.image import Image, Reading, Snapshot
 from edge.metrics import REGISTRY
 from edge.supervisor import Problems, PutEvent
 
@@ -101,7 +101,7 @@ class ControlLoop:
         self._feed_gap_s = feed_gap_s
         self._ramp_step_s = ramp_step_s
         self._fed_s = self._ticked_s = float("-inf")
-        self._began_s = clock.monotonic_s()
+        self._unread_s: dict[str, float] = {}
         self._asked: list[_Asked] = []
         self._inputs = inputs_of(rules)
         self._seen: dict[str, tuple[float | None, Quality]] = {}
@@ -126,7 +126,7 @@ class ControlLoop:
         """
         loaded = self.memory.load(others=others)
         now = self._now()
-        self._began_s = now.monotonic_s
+        self._unread_s = dict.fromkeys(self._inputs, now.monotonic_s)
         if loaded.found is Memorised.FRESH:
             self._state = remember.standing(fresh(self.rules, now), self.rules, found)
         else:  # where the memory was lost there is nothing saved
@@ -138,7 +138,6 @@ class ControlLoop:
         if self._state is not None:
             self._state = _carried_over(self._state, rules)
         self.rules, self._inputs = rules, inputs_of(rules)
-        self._began_s = self._clock.monotonic_s()
         self.outcome = None
         self._teller.forget(gone)
         await self.bank.replace(specs)
@@ -187,15 +186,20 @@ class ControlLoop:
         if self._news.is_set():
             self._news = anyio.Event()
 
+    def hurry(self) -> None:
+        """Decide now: something outside the image that decisions rest on has changed."""
+        self._news.set()
+
     def tick(self) -> None:
         """Decide, and set going what was decided.  Never raises, never blocks."""
         assert self._state is not None
         now = self._now()
         asked, self._asked = self._asked, []
         outcome: Outcome | None = None
+        snapshot = self._image.snapshot()
         try:
             outcome = decide(
-                self._state, self._image.snapshot(), self.rules, [one.request for one in asked], now,
+                self._state, snapshot, self.rules, [one.request for one in asked], now,
                 faulted=self.bank.faulted(),
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001  # whatever it is, the outputs have to be safe
@@ -210,7 +214,7 @@ class ControlLoop:
         self._ticked_s = now.monotonic_s
         try:
             if outcome is not None:
-                quiet = AWAIT_READINGS if self._is_starting() else NONE_QUIET
+                quiet = AWAIT_READINGS if self._awaits_readings(snapshot, now) else NONE_QUIET
                 self._teller.tell(outcome, now, quiet=quiet)
                 self._remember(outcome, by_hand=bool(asked))
         except Exception as error:  # control goes on without telling
@@ -319,10 +323,14 @@ class ControlLoop:
     def now(self) -> Now:
         return self._now()
 
-    def _is_starting(self) -> bool:
-        """Whether some input had no chance to be read yet: outputs are safe without it, but it is no fault."""
-        young = self._clock.monotonic_s() - self._began_s < START_QUIET_S
-        return young and not self._inputs <= self._image.snapshot().keys()
+    def _awaits_readings(self, snapshot: Snapshot, now: Now) -> bool:
+        """Whether some input had no chance to be read yet: outputs are safe without it, but it is no fault.
+
+        At the start, and when a reload puts another device in an input's place.
+        """
+        unread = self._inputs - snapshot.keys()
+        self._unread_s = {series: self._unread_s.get(series, now.monotonic_s) for series in unread}
+        return any(now.monotonic_s - since_s < START_QUIET_S for since_s in self._unread_s.values())
 
     def _remember(self, outcome: Outcome, *, by_hand: bool) -> None:
         urgent = by_hand or bool(outcome.ended)

@@ -83,5 +83,8 @@ def _refuse(request: Request, rules: Rules, now: Now) -> str:
         return "a ramp's length is 0 seconds or more"
     asks_safe = request.level is None or request.level == rules.outputs[request.output].safe
     if request.upstream and not now.trusted and not asks_safe:
-        return "the clock is not known: from afar only safe and release are taken; set the clock at the site first"
+        return (
+            "the clock is not known: from afar only safe and release are taken; at the site set the clock, then:"
+            " tidewatt clock confirm"
+        )
     return ""

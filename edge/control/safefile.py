@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from drivers.base import Clock, DeviceMisconfigured, Output, Terms
-from drivers.catalog import OutputDriver, output_catalog
+from drivers.base import Clock, Output, Terms
+from drivers.catalog import OutputDriver, output_driver
 
 FILE_NAME: Final = "safe.json"
 VERSION: Final = 1
@@ -187,9 +187,7 @@ def make_safe(
 
 
 def _make(entry: Entry, clock: Clock) -> Output:
-    driver = output_catalog().get(entry.driver)
-    if driver is None:
-        raise DeviceMisconfigured(f"there is no output driver {entry.driver!r}; install its package again")
+    driver = output_driver(entry.driver)
     options = driver.options.model_validate(dict(entry.options))
     return driver.make(options, Terms(name=entry.name, safe=entry.safe, hold_s=entry.hold_s), clock)
 

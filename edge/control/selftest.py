@@ -9,6 +9,7 @@ from typing import Final
 from edge.control.faults import OF_CONTACT, OF_MACHINE, OF_OUTPUT, OF_READING, Fault, Trouble
 from edge.control.judge import HARMS_ON, Judge
 from edge.control.model import Layer
+from edge.control.remedy import remedy
 from edge.control.rules import Rules
 from edge.control.simulate import (
     NO_BLENDS,
@@ -49,13 +50,18 @@ class Shows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One fault in one place.  `why` is what the judge says against it, "" for nothing."""
+    """One fault in one place.
+
+    why     what the judge says against it, "" for nothing
+    remedy  what to add to the config then
+    """
 
     fault: str
     input: str
     outputs: Mapping[str, Shows]
     safe: bool
     why: str = ""
+    remedy: str = ""
 
 
 def selftest(
@@ -125,11 +131,16 @@ def _case(
 ) -> Case:
     outputs: dict[str, Shows] = {}
     against: dict[str, None] = {}
+    remedies: dict[str, None] = {}
     for start in starts if _is_thermal(site, subjects) else starts[:1]:
         judge, show = _run(site, start.fork(), fault, subjects)
         outputs = outputs or show
         against |= dict.fromkeys(judge.faults)
-    return Case(fault=fault.value, input=place, outputs=outputs, safe=not against, why="; ".join(against))
+        remedies |= dict.fromkeys(remedy(site, fault, subjects, found, name) for found, name in judge.found)
+    return Case(
+        fault=fault.value, input=place, outputs=outputs, safe=not against, why="; ".join(against),
+        remedy="; ".join(remedies),
+    )  # fmt: skip
 
 
 def _is_thermal(site: Site, subjects: tuple[str, ...]) -> bool:

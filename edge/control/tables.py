@@ -8,14 +8,6 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text
 
 metadata: Final = MetaData()
 
-control_state: Final = Table(
-    "control_state",
-    metadata,
-    Column("key", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-    Column("changed_ms", Integer, nullable=False),
-)
-
 #: One row: all that control must remember, as JSON.  `file` names this file for life and `saves` counts: a file
 #: that was saved less often than its mark beside it says is an old copy.
 memory: Final = Table(

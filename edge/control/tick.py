@@ -272,7 +272,10 @@ class Tick:
         """Which windows are open; while the clock is unknown, those that were open count as open."""
         if not self.now.trusted:
             for schedule in self.rules.schedules:
-                text = f"the clock is not known: {schedule.name} goes by its policy ({schedule.unknown}); set the clock"
+                text = (
+                    f"the clock is not known: {schedule.name} goes by its policy ({schedule.unknown});"
+                    " set the clock, then: tidewatt clock confirm"
+                )
                 self.find(Found.CLOCK_UNKNOWN, schedule.name, Severity.WARNING, text)
             return
         active = set()

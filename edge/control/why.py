@@ -12,9 +12,7 @@ from edge.control.localtime import zone_of
 from edge.control.model import Cause, ControlState, Decision, Layer, Now
 from edge.control.rules import Rules
 from edge.control.schedule import WALL_MAX_MS, WALL_MIN_MS
-
-MINUTE_S = 60.0
-HOUR_S = 3600.0
+from edge.times import roughly
 
 
 def sentence(output: str, state: ControlState, now: Now, rules: Rules) -> str:
@@ -108,7 +106,7 @@ def _level(level: float, dimmable: bool) -> str:
 def _since(decision: Decision, now: Now, rules: Rules) -> str:
     passed_s = max(0.0, now.monotonic_s - decision.since_s)
     if not now.trusted or not WALL_MIN_MS <= decision.since_ms <= now.wall_ms:
-        return f" for {_duration(passed_s)}" if passed_s >= 1.0 else ""
+        return f" for {roughly(passed_s)}" if passed_s >= 1.0 else ""
     zone = _zone(rules.zone)
     began = datetime.fromtimestamp(_told(decision.since_ms) // 1000, UTC).astimezone(zone)
     today = datetime.fromtimestamp(_told(now.wall_ms) // 1000, UTC).astimezone(zone)
@@ -123,12 +121,4 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _left(cause: Cause, now: Now) -> str:
-    return "" if cause.until_s is None else _duration(max(0.0, cause.until_s - now.monotonic_s))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 2 * MINUTE_S:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * HOUR_S:
-        return f"{seconds / MINUTE_S:.0f} min"
-    return f"{seconds / HOUR_S:.0f} h"
+    return "" if cause.until_s is None else roughly(max(0.0, cause.until_s - now.monotonic_s))

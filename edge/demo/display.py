@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO, Final
 
+from edge.times import stopwatch
+
 LINE_EVERY_S: Final = 5.0
 UP_AND_CLEAR: Final = "\x1b[{lines}F\x1b[J"
 HIDE_CURSOR: Final = "\x1b[?25l"
@@ -48,20 +50,13 @@ class View:
     problems: Sequence[str] = field(default_factory=tuple)
 
 
-def duration(seconds: float) -> str:
-    """`1:05`, `2:00:00`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def block(view: View, *, page: str, database: str) -> list[str]:
     """The lines of the live block, without colours."""
-    length = f" of {duration(view.length_s)}" if view.length_s is not None else ""
+    length = f" of {stopwatch(view.length_s)}" if view.length_s is not None else ""
     oldest = f", the oldest for {view.oldest_s:.0f} s" if view.backlog and view.oldest_s is not None else ""
     waiting = f"{view.backlog:,} waiting{oldest}" if view.backlog else "nothing waiting"
     lines = [
-        f"tidewatt demo   {duration(view.elapsed_s)}{length}   {page}",
+        f"tidewatt demo   {stopwatch(view.elapsed_s)}{length}   {page}",
         "",
         f"  polled       {view.devices_up} of {view.devices} devices, {view.rate:.1f} readings/s",
         f"  stored       {view.stored:,} in {database}",
@@ -85,7 +80,7 @@ def meter_file(view: View) -> str:
 def line(view: View) -> str:
     """The same in one line."""
     return (
-        f"{duration(view.elapsed_s)}  {view.devices_up}/{view.devices} devices  {view.rate:.1f} readings/s"
+        f"{stopwatch(view.elapsed_s)}  {view.devices_up}/{view.devices} devices  {view.rate:.1f} readings/s"
         f"  stored {view.stored:,}  delivered {view.delivered:,}  in Postgres {view.upstream:,}"
         f"  waiting {view.backlog:,}  meter values {view.meter_upstream:,}/{view.meter_stored:,}"
         f"  {', '.join(view.outputs)}  {view.health}"

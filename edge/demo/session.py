@@ -17,7 +17,7 @@ import anyio.abc
 import anyio.to_thread
 
 from edge import local
-from edge.clock import Clock
+from edge.clock import Clock, ClockState
 from edge.demo import meterfile
 from edge.demo.broker import MAKERS, Broker
 from edge.demo.compare import Comparison, Upstream, compare, meter_values
@@ -170,6 +170,7 @@ class Session:
         await self._launch("sink")
         await self._launch("run")
         await self._until_answering()
+        await self._say_the_time()
         say(f"site        {SITE}, bound to ledger {ledger}")
         say(
             f"tank        simulated, its time runs {SPEED} times faster: a day in {24 * 60 / SPEED:.0f} minutes"
@@ -236,6 +237,14 @@ class Session:
                 tail = self._children["run"].log_tail()
                 raise ChildFailed(f"tidewatt run does not answer after {DAEMON_START_S:g} s:\n{tail}")
             await self._clock.sleep(LOOK_START_S)
+
+    async def _say_the_time(self) -> None:
+        """The demo runs beside somebody on his own machine, and takes its time at its word."""
+        told = await self._ask("clock") or {}
+        if told.get("state") != ClockState.UNKNOWN:
+            return
+        if await self._ask("clock.confirm", why="tidewatt demo: this machine's own time") is not None:
+            self._display.say("clock       this machine's, not network-synchronised; taken at its word")
 
     # ---------------------------------------------------------------------------------------- watch
 

@@ -64,10 +64,14 @@ class Folder:
 
     def _claim(self) -> None:
         marker = self.path / MARKER
-        if self.path.exists() and not marker.exists() and any(self.path.iterdir()):
-            raise ChildFailed(f"{self.path} is not empty and no demo made it: choose another --dir")
-        self.path.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+        try:
+            if self.path.is_dir() and not marker.exists() and any(self.path.iterdir()):
+                raise ChildFailed(f"{self.path} is not empty and no demo made it: choose another --dir")
+            self.path.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+        except OSError as error:
+            reason = "not a directory" if isinstance(error, FileExistsError) else _reason(error)
+            raise ChildFailed(f"cannot make {self.path}: {reason}; choose another --dir") from None
 
     def drop(self, name: str, lines: Iterable[str]) -> None:
         """Put a meter file into the inbox, as a careful person does: whole, by a rename."""
@@ -123,6 +127,10 @@ def birth(pid: int) -> int:
     except OSError:
         return 0
     return 0 if fields[0] in "XZ" else int(fields[19])
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _quoted(text: str) -> str:

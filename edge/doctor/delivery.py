@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import anyio
 
-from edge.cli.support import show_duration
 from edge.clock import SystemClock, iso_utc
 from edge.config import Config
 from edge.doctor.checks import Verdict, failed, ok, warning
 from edge.doctor.patient import Patient
 from edge.doctor.records import Unreadable, still
+from edge.times import show_duration
 from sync.link import LinkConfig, LinkDown, connect
 from sync.messages import Topics
 

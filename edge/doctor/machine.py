@@ -135,15 +135,17 @@ def clock(patient: Patient) -> Iterator[Verdict]:
         else "no real-time clock: unknown after a power cut until the network is back"
     )
     if system.now_ms() <= EARLIEST_MS + AHEAD_MAX_MS:  # a clock before it is shown as it
-        yield failed("the clock stands before 2026; check the network, or set it: sudo timedatectl set-time")
+        yield failed(
+            "the clock stands before 2026; check the network, or set the clock, then: tidewatt clock confirm"
+        )
     elif newest := _ahead(patient, system.now_ms()):
         yield failed(
             f"the clock is behind what was recorded at {newest}; check the network and the real-time clock's battery"
         )
     elif state is ClockState.UNKNOWN:
         yield warning(
-            "the time is a guess: calendar schedules hold their policy and delivery waits; check timedatectl and the "
-            f"network ({rtc})"
+            "the time is a guess: calendar schedules hold their policy and delivery waits; check the network, or set"
+            f" the clock, then: tidewatt clock confirm ({rtc})"
         )
     else:
         yield ok(f"{state.value}; {rtc}")

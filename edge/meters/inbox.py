@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio.to_thread
 import structlog
@@ -25,7 +25,7 @@ from edge.meters.folders import FAILED, NotAFile
 from edge.meters.importer import Importer, Outcome
 from edge.meters.report import report
 from edge.meters.room import Postponed
-from edge.supervisor import Backoff, Problems
+from edge.supervisor import Backoff, Problems, PutEvent
 
 ENTRIES_MAX: Final = 10_000
 """Looked at in one scan; the others have their turn when these are gone."""
@@ -95,7 +95,7 @@ class Inbox:
         self,
         importer: Importer,
         clock: Clock,
-        put_event: Callable[[str, str, str, Mapping[str, Any]], None],
+        put_event: PutEvent,
         problems: Problems,
     ) -> None:
         self._importer = importer

@@ -26,8 +26,13 @@ async def put_meters(tx: Tx, config: MetersConfig, nmis: Iterable[str]) -> None:
         meters.setdefault(row.nmi, {})[row.suffix] = {
             "unit": row.unit, "interval_min": row.interval_min, "serial": row.serial, "register": row.register,
         }  # fmt: skip
-    for nmi, channels in meters.items():
-        await tx.put_meta(KIND, nmi, {"channels": channels, "utc_offset_min": config.utc_offset_min(nmi)})
+    await tx.put_metas(
+        KIND,
+        {
+            nmi: {"channels": channels, "utc_offset_min": config.utc_offset_min(nmi)}
+            for nmi, channels in meters.items()
+        },
+    )
 
 
 async def put_all_meters(store: Store, config: MetersConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +20,7 @@ from edge.meters.room import Room
 from edge.meters.staging import sweep
 from edge.meters.uploads import Uploads
 from edge.store.database import Store
-from edge.supervisor import Problems
+from edge.supervisor import Problems, PutEvent
 
 
 class Meters:
@@ -32,7 +32,7 @@ class Meters:
         store: Store,
         config: MetersConfig,
         clock: Clock,
-        put_event: Callable[[str, str, str, Mapping[str, Any]], None],
+        put_event: PutEvent,
         problems: Problems,
         room: Room,
     ) -> None:

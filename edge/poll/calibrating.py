@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from edge.poll import plausibility
 from edge.poll.calibration import Calibration
 from edge.poll.config import DeviceCommon, PointConfig
 from edge.poll.point import number_of
+from edge.supervisor import PutEvent
 
 CALIBRATING: Final = "calibrating"
 LEASE_S: Final = 300.0
@@ -28,8 +29,6 @@ SAMPLES_MAX: Final = 1200
 HURRY_S: Final = 2.0
 """A slow device is read so often meanwhile: a probe settles within a minute, and an interval may be longer."""
 SAME_S: Final = 0.01
-
-OnEvent = Callable[[str, str, str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Procedure:
 class Calibrating:
     """All calibrations under way; on the loop only.  False while there is none, which is nearly always."""
 
-    def __init__(self, clock: Clock, on_event: OnEvent) -> None:
+    def __init__(self, clock: Clock, on_event: PutEvent) -> None:
         self._clock = clock
         self._on_event = on_event
         self._marked: dict[str, Procedure] = {}

@@ -1,20 +1,24 @@
 """What measured references make of a point's calibration, and whether that can be believed.  Pure.
 
-Electrodes: Nernst's slope is 59.16 mV a pH at 25 °C (IUPAC); makers call 85-105 % of it healthy.
+Electrodes: Nernst's slope is 59.16 mV a pH at 25 °C (IUPAC); makers (Hanna, Corning) call 85-105 % of it and
+±30 mV at pH 7 healthy, and meters (TPS) refuse less than 70 % of it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
 from edge.poll.calibration import PAIRS_MAX, Calibration, of_offset, of_pairs
 
 NERNST_MV: Final = 59.16
+PH_NEUTRAL: Final = 7.0
 NERNST_SHARES: Final = (0.85, 1.05)
+NERNST_ALIVE: Final = (0.7, 1.15)
+"""Outside these no electrode is alive, or a buffer is none."""
 NERNST_BELIEVED: Final = (0.4, 1.3)
 NERNST_UNITS: Final = (("mV", NERNST_MV), ("V", NERNST_MV / 1000.0), ("pH", 1.0))
 GAINS: Final = (0.8, 1.25)
@@ -32,6 +36,8 @@ class Kind:
     references  true values that are usual for it, in its unit; none: the person says
     tolerance   how still a reading has to be: that, or `share` of the reference where it is more
     correction_max  a single reference that is farther off is doubted
+    offset_max  an offset beyond that is no probe's; of a pH electrode, at pH 7
+    possible    what a true value can be at all
     place       reference -> what a person does; `elsewhere` for all other references
     """
 
@@ -39,6 +45,8 @@ class Kind:
     references: tuple[float, ...] = ()
     tolerance: float = 0.0
     correction_max: float = math.inf
+    offset_max: float = math.inf
+    possible: tuple[float, float] = (-math.inf, math.inf)
     share: float = 0.0
     place: tuple[tuple[float, str], ...] = ()
     elsewhere: str = "bring the probe to what is {true} for certain"
@@ -53,19 +61,22 @@ _SOLUTION: Final = "rinse the probe and put it into the solution of {true}"
 KINDS: Final = {
     "pH": Kind(
         name="pH", references=(7.0, 10.0), tolerance=0.01, correction_max=1.0,
+        offset_max=2.0, possible=(0.0, 14.0),
         elsewhere="rinse the probe, put it into the buffer of {true} and stir",
     ),
-    "mV": Kind(name="ORP", references=(225.0,), tolerance=1.0, correction_max=50.0, elsewhere=_SOLUTION),
+    "mV": Kind(name="ORP", references=(225.0,), tolerance=1.0, correction_max=50.0, offset_max=200.0,
+               possible=(-1100.0, 1100.0), elsewhere=_SOLUTION),
     "µS/cm": Kind(name="conductivity", references=(0.0, 1413.0), tolerance=2.0, share=0.002,
-                  place=((0.0, _DRY),), elsewhere=_SOLUTION),
+                  possible=(0.0, 500_000.0), place=((0.0, _DRY),), elsewhere=_SOLUTION),
     "mS/cm": Kind(name="conductivity", references=(0.0, 53.0), tolerance=0.02, share=0.002,
-                  place=((0.0, _DRY),), elsewhere=_SOLUTION),
+                  possible=(0.0, 500.0), place=((0.0, _DRY),), elsewhere=_SOLUTION),
     "PSU": Kind(name="salinity", references=(0.0, 35.0), tolerance=0.05, share=0.002,
-                place=((0.0, _DRY),), elsewhere=_SOLUTION),
+                possible=(0.0, 100.0), place=((0.0, _DRY),), elsewhere=_SOLUTION),
     "°C": Kind(name="temperature", references=(0.0,), tolerance=0.05, correction_max=3.0,
+               offset_max=10.0, possible=(-100.0, 250.0),
                place=((0.0, "put the probe into melting ice with a little water, and stir"),),
                elsewhere="put the probe beside a good thermometer that shows {true}"),
-    "%": Kind(name="humidity", references=(32.8, 75.3), tolerance=0.3,
+    "%": Kind(name="humidity", references=(32.8, 75.3), tolerance=0.3, possible=(0.0, 100.0),
               place=((32.8, "close the probe in over wet magnesium chloride (32.8 %)"),
                      (75.3, "close the probe in over wet table salt (75.3 %)"))),
     "kg": Kind(name="weight", share=0.002, place=((0.0, "take everything off the scale"),),
@@ -82,9 +93,7 @@ def kind_of(unit: str, value: float | None) -> Kind:
     """The kind of a point by its unit; the present value says whether conductivity is the sea's."""
     kind = KINDS.get(unit, OTHER)
     if unit == "µS/cm" and value is not None and value > SEA:
-        return Kind(
-            name=kind.name, references=SEA_REFERENCES, tolerance=20.0, place=kind.place, elsewhere=kind.elsewhere
-        )  # fmt: skip
+        return replace(kind, references=SEA_REFERENCES, tolerance=20.0, share=0.0)
     return kind
 
 
@@ -129,6 +138,16 @@ def reference_mistake(trues: Sequence[float], kind: Kind, decimals: int) -> str:
                 f"take some that are {apart:g} or more apart"
             )
     return ""
+
+
+def impossible(trues: Sequence[float], kind: Kind, unit: str) -> str:
+    """Which references nothing of this kind can have; "" where all may be."""
+    low, high = kind.possible
+    found = [true for true in trues if not low <= true <= high]
+    if not found:
+        return ""
+    what = ", ".join(f"{true:g}" for true in found)
+    return f"{what} is no {kind.name} ({low:g} to {high:g} {unit} is possible): a slip?"
 
 
 def made(old: Calibration, references: Sequence[Reference]) -> Calibration:
@@ -184,11 +203,45 @@ def review(
     *,
     unit: str,
     tolerance: float,
+    present_raw: float | None = None,
 ) -> tuple[Finding, ...]:
-    """All there is to say against it; tolerance: in the raw value's unit, for a single reference."""
+    """All there is to say against it.
+
+    tolerance    in the raw value's unit, for a single reference
+    present_raw  what the probe said in its place; None where nobody knows
+    """
+    zero = _zero(kind, new, unit)
+    last = (*_slope(unit, new), *zero, *_present(kind, new, unit, present_raw))
     if len(references) == 1:
-        return (*_single(kind, old, references[0], unit, tolerance), *_slope(unit, new))
-    return (*_order(references), *_moved(references), *_slope(unit, new))
+        single = _single(kind, old, references[0], unit, tolerance)
+        return (*(() if zero else single), *last)
+    return (*_order(references), *_moved(references), *last)
+
+
+def _zero(kind: Kind, new: Calibration, unit: str) -> list[Finding]:
+    """An offset, or an electrode's zero point, that is no probe's; small steps that add up are found here too."""
+    off = _zero_off(new, unit)
+    if off is None or abs(off) <= kind.offset_max:
+        return []
+    text = f"an offset of {off:+.3g} {unit} is no probe's (±{kind.offset_max:g} {unit} is possible): "
+    return [Finding(text + "was the reference mistaken, or is the probe broken?", grave=True)]
+
+
+def _zero_off(new: Calibration, unit: str) -> float | None:
+    """In the point's unit; None where it cannot be known: a slope from another unit may begin anywhere."""
+    if len(new.pairs) < 2:
+        return new.true(0.0)
+    electrode = nernst(new) if unit == "pH" else None
+    return new.true(PH_NEUTRAL) - PH_NEUTRAL if electrode is not None and electrode[0] == "pH" else None
+
+
+def _present(kind: Kind, new: Calibration, unit: str, raw: float | None) -> list[Finding]:
+    """What the probe says now would be out of all bounds."""
+    low, high = kind.possible
+    if raw is None or low <= new.true(raw) <= high:
+        return []
+    text = f"its present reading would become {new.true(raw):.4g} {unit}, and {low:g} to {high:g} is possible"
+    return [Finding(f"{text}: check the references", grave=True)]
 
 
 def _single(kind: Kind, old: Calibration, reference: Reference, unit: str, tolerance: float) -> list[Finding]:
@@ -246,8 +299,22 @@ def _slope(unit: str, new: Calibration) -> list[Finding]:
     if unit == "pH":
         electrode = nernst(new)
         if electrode is None:
-            return []
+            return [
+                Finding(
+                    f"the raw value changes by {_raw_per_true(new):.3g} a pH: right behind an amplifier, else a buffer "
+                    "was mistaken for another, or the electrode is dead"
+                )
+            ]
         share = electrode[2]
+        low, high = NERNST_ALIVE
+        if not low <= share <= high:
+            return [
+                Finding(
+                    f"the electrode gives {share:.0%} of its ideal slope, and none that works less than {low:.0%} "
+                    f"or more than {high:.0%}: a buffer was mistaken for another, or the electrode is dead",
+                    grave=True,
+                )
+            ]
         low, high = NERNST_SHARES
         if share < low:
             return [
@@ -273,6 +340,17 @@ def _slope(unit: str, new: Calibration) -> list[Finding]:
             "unit, else check the references"
         )
     ]
+
+
+def raw_of(calibration: Calibration, true: float) -> float | None:
+    """What was read where the calibrated value is `true`; None where that is not told."""
+    pairs = calibration.pairs
+    if len(pairs) < 2:
+        return true - calibration.true(0.0)
+    trues = [one for _, one in pairs]
+    if trues not in (sorted(trues), sorted(trues, reverse=True)) or len(set(trues)) < len(trues):
+        return None
+    return of_pairs([(one, raw) for raw, one in pairs]).true(true)
 
 
 def _raw_per_true(calibration: Calibration) -> float:

@@ -6,21 +6,19 @@ A device's table is flat: what every device has, plus its driver's own options; 
 from __future__ import annotations
 
 import functools
-import operator
-import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, Self, TypeVar, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from drivers.base import Clock, Device
+from drivers.base import DECIMALS_MAX, Clock, Device
 from drivers.catalog import Catalog, Driver, installed
+from edge.drivermodel import flat_model, list_of, one_of
 from edge.poll import calibration
 from edge.poll.deadband import Band
 from edge.poll.plausibility import Limits
 
 DEVICES_MAX: Final = 500
-DECIMALS_MAX: Final = 9
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -130,17 +128,15 @@ DeviceT = TypeVar("DeviceT", bound=DeviceCommon)
 
 def device_model(catalog: Catalog | None = None) -> Any:
     """The type of one `[[devices]]` table for pydantic: a union over the catalog, told apart by `driver`."""
-    drivers = (catalog or installed()).drivers
-    union = functools.reduce(operator.or_, (_model_of(driver) for driver in drivers.values()))
-    annotated: Any = Annotated
-    check = AfterValidator(functools.partial(_check_points, drivers))
-    return annotated[union, Field(discriminator="driver"), check]
+    known = catalog or installed()
+    check = AfterValidator(functools.partial(_check_driver, known.drivers))
+    models = (flat_model(DeviceCommon, driver, "Device") for driver in known.drivers.values())
+    return one_of(models, known.broken, check)
 
 
 def devices_model(catalog: Catalog | None = None) -> Any:
     """The type of the whole `devices` list: no name twice, at most DEVICES_MAX."""
-    device, annotated, several = device_model(catalog), cast(Any, Annotated), cast(Any, tuple)
-    return annotated[several[device, ...], Field(max_length=DEVICES_MAX), AfterValidator(_check_names)]
+    return list_of(device_model(catalog), DEVICES_MAX, "devices")
 
 
 @functools.cache
@@ -154,34 +150,20 @@ def make_device(config: DeviceCommon, clock: Clock) -> Device:
     return installed().drivers[config.driver].make(config, clock)
 
 
-def _model_of(driver: Driver) -> type[DeviceCommon]:
-    """Common fields and the driver's options in one flat model, which passes as the driver's options."""
-    literal: Any = Literal
-    tag = (literal[driver.name], Field(description=f"{driver.name}: {driver.summary}"))
-    fields: dict[str, Any] = {"driver": tag}
-    title = "".join(part.capitalize() for part in re.split(r"\W|_", driver.name))
-    bases = (DeviceCommon, cast(type[DeviceCommon], driver.options))
-    return create_model(f"{title}Device", __base__=bases, __doc__=driver.summary, **fields)
+def _check_driver(drivers: Mapping[str, Driver], config: DeviceT) -> DeviceT:
+    """Settings of a point that the device will never have are a mistake, where its points are known.
 
-
-def _check_points(drivers: Mapping[str, Driver], config: DeviceT) -> DeviceT:
-    """Settings of a point that the device will never have are a mistake, where its points are known."""
-    known = drivers[config.driver].points
-    if known is None:
+    Raises ValueError; DeviceMisconfigured is one, for a driver that cannot be asked for points and claims.
+    """
+    driver = drivers[config.driver]
+    if driver.claims is not None:
+        driver.claims(config)
+    if driver.points is None:
         return config
-    names = known(config)
+    names = driver.points(config)
     for name in config.points:
         if name not in names:
             raise ValueError(
                 f"points.{name}: device {config.name!r} has no such point; it has {', '.join(sorted(names))}"
             )
     return config
-
-
-def _check_names(devices: Sequence[DeviceT]) -> Sequence[DeviceT]:
-    seen: set[str] = set()
-    for device in devices:
-        if device.name in seen:
-            raise ValueError(f"two devices are called {device.name!r}; give each a name of its own")
-        seen.add(device.name)
-    return devices

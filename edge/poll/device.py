@@ -5,17 +5,15 @@ from __future__ import annotations
 import enum
 import random
 import re
-import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from drivers.base import Device, DeviceMisconfigured, DriverError, Point, Quality, Sample
 from drivers.derived import age_max_s
+from drivers.faults import points_of, samples_of, told
 from edge.clock import Clock
 from edge.image import Image, Reading
 from edge.metrics import POLL_LATENESS
@@ -24,6 +22,7 @@ from edge.poll.calibrating import Calibrating
 from edge.poll.config import DeviceCommon, PointConfig, PollConfig
 from edge.poll.point import NO_SUCH_POINT, UNKNOWN_POINT, PointFlow
 from edge.poll.totals import Totals
+from edge.supervisor import PutEvent
 
 ON_TIME_MS: Final = 100
 EARLY_MS: Final = 2
@@ -41,7 +40,6 @@ PARKED: Final = "parked"
 DISABLED: Final = "disabled"
 
 Record = Callable[[Reading], None]
-OnEvent = Callable[[str, str, str, dict[str, Any]], None]
 
 log = structlog.get_logger("poll")
 
@@ -88,7 +86,7 @@ class Surroundings:
     clock: Clock
     image: Image
     record: Record
-    on_event: OnEvent
+    on_event: PutEvent
     poll: PollConfig
     total: Counters
     totals: Totals | None = None
@@ -209,7 +207,7 @@ class PolledDevice:
             self.device.open()
             self._reopen = False
         began_ms, began_s = clock.now_ms(), clock.monotonic_s()
-        return _Cycle(began_ms, began_s, tuple(self.device.read()))
+        return _Cycle(began_ms, began_s, samples_of(self.device.read()))
 
     def _close(self) -> None:
         self._reopen = False
@@ -271,7 +269,7 @@ class PolledDevice:
 
     def _learn_points(self) -> None:
         """Take over what the device says of its points; flows that exist go on."""
-        described = self.device.points
+        described = points_of(self.device)
         self._described = described
         for name, point in described.items():
             if name not in self.flows or self.flows[name].unit != point.unit:
@@ -345,16 +343,8 @@ def retry_pause_s(failures: int, interval_s: float, config: PollConfig) -> float
 
 def describe(error: BaseException) -> str:
     """An error as a person reads it: a driver's own text; any other is a mistake, with its type and its place."""
-    text = str(error) if isinstance(error, DriverError) else f"{type(error).__name__}: {error}{_place(error)}"
+    text = str(error) if isinstance(error, DriverError) else told(error)
     return (text or type(error).__name__)[:ERROR_LENGTH_MAX]
-
-
-def _place(error: BaseException) -> str:
-    """Where the driver, not the standard library below it, raised: " (tidewatt_battery.py, line 33)"."""
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in sys.stdlib_module_names:
-            return f" ({Path(frame.f_code.co_filename).name}, line {line})"
-    return ""
 
 
 def _consequence(error: Exception) -> tuple[DeviceState, str]:

@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 
 from drivers.base import Device, DeviceMisconfigured, Point, Sample
 from drivers.derived import Derived
+from drivers.faults import kind_of, points_of
 from edge.clock import Clock
 from edge.image import Image, Reading
 from edge.poll.calibrating import Calibrating, recalibrated
@@ -20,16 +21,16 @@ from edge.poll.device import (
     CLOSE_TIMEOUT_S,
     Counters,
     DeviceState,
-    OnEvent,
     PolledDevice,
     Record,
     Surroundings,
     describe,
 )
-from edge.poll.point import UNKNOWN_POINT, PointFlow
+from edge.poll.point import REASON_LENGTH_MAX, TEXT, UNKNOWN_POINT, PointFlow
 from edge.poll.queries import device_status
 from edge.poll.runner import BusRunner
 from edge.poll.totals import Totals
+from edge.supervisor import PutEvent
 
 STOP_TIMEOUT_S: Final = 3.0
 
@@ -83,7 +84,7 @@ class Poller:
         image: Image,
         record: Record,
         clock: Clock,
-        on_event: OnEvent,
+        on_event: PutEvent,
         *,
         poll: PollConfig | None = None,
         make: MakeDevice = make_device,
@@ -329,6 +330,7 @@ def _shown(polled: PolledDevice, sample: Sample, clock: Clock) -> dict[str, Any]
         reading = flow.absent(UNKNOWN_POINT, clock.now_ms(), clock.monotonic_s())
     else:
         reading = flow.take(sample, clock.now_ms(), clock.monotonic_s())
+    hint = _hint(polled, sample, reading.reason)
     return {
         "point": sample.point,
         "series": reading.series,
@@ -336,13 +338,22 @@ def _shown(polled: PolledDevice, sample: Sample, clock: Clock) -> dict[str, Any]
         "unit": reading.unit,
         "quality": reading.quality.label,
         "reason": reading.reason,
-    }
+    } | ({"hint": hint} if hint else {})
+
+
+def _hint(polled: PolledDevice, sample: Sample, reason: str) -> str:
+    """What a driver's author should know of a value that is bad by his mistake, more than the reason says."""
+    if reason == UNKNOWN_POINT:
+        return f"{sample.point!r} is none of {', '.join(polled.device.points) or 'its points, it has none'}"
+    if reason == TEXT:
+        return f"{sample.value!r} is {kind_of(sample.value)}, no number"[:REASON_LENGTH_MAX]
+    return ""
 
 
 def _made(make: MakeDevice, config: DeviceCommon, clock: Clock) -> Device:
     try:
         device = make(config, clock)
-        dict(device.points)  # to see that it can be asked
+        points_of(device)  # to see that it can be asked
         return device
     except Exception as error:  # noqa: BLE001  # a driver of another package may raise anything
         return Unmade(error)

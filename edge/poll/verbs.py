@@ -19,7 +19,6 @@ from edge.poll.calibrating import (
     LEASE_MAX_S,
     LEASE_MIN_S,
     LEASE_S,
-    OnEvent,
     Procedure,
     marked,
 )
@@ -27,6 +26,7 @@ from edge.poll.config import DeviceCommon
 from edge.poll.device import DeviceState, PolledDevice
 from edge.poll.point import PointFlow
 from edge.poll.poller import Poller
+from edge.supervisor import PutEvent
 
 OUTCOME_CHARACTERS_MAX: Final = 64
 
@@ -42,24 +42,27 @@ class CalibrateVerbs:
         poller: Poller,
         image: Image,
         clock: Clock,
-        put: OnEvent,
+        put: PutEvent,
         *,
-        file: Callable[[], tuple[Path, int]],
+        file: Callable[[], tuple[Path, str]],
         goes_by: GoesBy,
+        reload: str,
     ) -> None:
+        """file: the config and what it held when it was read; reload: the command that has it read again."""
         self._poller = poller
         self._image = image
         self._clock = clock
         self._put = put
         self._file = file
         self._goes_by = goes_by
+        self._reload = reload
 
     async def info(self, args: dict[str, Any], _peer: Peer) -> Any:
         """What the point is now, and what would not count while it is calibrated (`alone`: nothing else of it)."""
         polled, flow = self._found(args)
         series = self._marked(polled, flow, args)
         reading = self._image.get(flow.series)
-        path, loaded_ms = self._file()
+        path, digest = self._file()
         return {
             "series": flow.series,
             "unit": flow.unit,
@@ -73,7 +76,8 @@ class CalibrateVerbs:
             "marked": sorted(series),
             "goes_by": self._goes_by(_and_derived(series, [one.config for one in self._poller.devices()])),
             "file": str(path.absolute()),
-            "loaded_ms": loaded_ms,
+            "digest": digest,
+            "reload": self._reload,
         }
 
     async def begin(self, args: dict[str, Any], peer: Peer) -> Any:

@@ -126,18 +126,23 @@ class Tx:
 
     async def put_meta(self, kind: str, id: str, body: Mapping[str, Any] | None) -> bool:
         """Record what something is, or with None that it is gone; True if that differs from what stood there."""
-        wanted = None if body is None else clean(json.dumps(body, separators=(",", ":"), sort_keys=True))
-        found = await self.execute(
-            "SELECT body FROM meta WHERE kind = :kind AND id = :id ORDER BY seq DESC LIMIT 1",
-            {"kind": kind, "id": clean(id)},
+        return await self.put_metas(kind, {id: body}) == 1
+
+    async def put_metas(self, kind: str, bodies: Mapping[str, Mapping[str, Any] | None]) -> int:
+        """The same of many of one kind in one statement, by their ids; how many differed."""
+        wanted = {
+            clean(id_): None
+            if body is None
+            else clean(json.dumps(body, separators=(",", ":"), sort_keys=True))
+            for id_, body in bodies.items()
+        }
+        done = await self.execute(
+            "INSERT INTO meta (ts, kind, id, body) SELECT :ts, :kind, wanted.key, wanted.value"
+            " FROM json_each(:wanted) wanted WHERE wanted.value IS NOT (SELECT m.body FROM meta m"
+            " WHERE m.kind = :kind AND m.id = wanted.key ORDER BY m.seq DESC LIMIT 1)",
+            {"ts": self.now_ms(), "kind": kind, "wanted": json.dumps(wanted)},
         )
-        if found.scalar_one_or_none() == wanted:
-            return False
-        await self.execute(
-            "INSERT INTO meta (ts, kind, id, body) VALUES (:ts, :kind, :id, :body)",
-            {"ts": self.now_ms(), "kind": kind, "id": clean(id), "body": wanted},
-        )
-        return True
+        return done.rowcount
 
 
 def clean(value: str) -> str:
@@ -168,6 +173,7 @@ class Store:
         self.damage = anyio.Event()
         """Set once a page turns out not to be readable."""
         self._above = 0
+        self._ends = 0
         self._writer = writer
         self._readers = readers
         self._lock = anyio.Lock(fast_acquire=True)
@@ -233,6 +239,7 @@ class Store:
         async with self._lock:
             with anyio.CancelScope(shield=True):
                 await self._writer.exec_driver_sql("BEGIN IMMEDIATE")
+                ends = self._ends
                 try:
                     log = self.log or await self._begin_log()
                     tx = Tx(self._writer, log, self.clock)
@@ -244,14 +251,15 @@ class Store:
                     if _in_transaction(self._writer):
                         await self._writer.exec_driver_sql("ROLLBACK")
                     raise
-            self._note_commit(log, given)
+            self._note_commit(log, given, ends)
             for change in tx.changes:
                 change()
 
-    def _note_commit(self, log: logs.Log, given: dict[str, int]) -> None:
-        if self.log is None:
-            self.log = log
+    def _note_commit(self, log: logs.Log, given: dict[str, int], ends: int) -> None:
+        if not self.logs or self.logs[-1].id != log.id:
             self.logs.append(log)
+        if self.log is None and self._ends == ends:  # else it was ended while this was written
+            self.log = log
         self.heads = given
         self.commits += 1
         self.last_commit_ms = self.clock.now_ms()
@@ -267,6 +275,7 @@ class Store:
     def end_log(self, *, above: int = 0) -> None:
         """Let the next write begin a new log, greater than `above` and all that this file knows."""
         self.log = None
+        self._ends += 1
         self._above = max(self._above, above)
 
     async def set_offset(self, log_id: int, offset_ms: int, *, estimated: bool, adopt: bool = False) -> None:
@@ -355,7 +364,8 @@ def lock_file(path: Path) -> int:
         return files.lock(path)
     except BlockingIOError:
         raise StoreLocked(
-            f"{path}: another process writes this database; stop it first, or ask it through its socket"
+            f"{path}: another process writes this database{files.holder(path)}; stop it first, or ask it through its"
+            " socket"
         ) from None
     except OSError as error:
         raise StoreError(

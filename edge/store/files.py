@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
 PARTS: Final = ("", "-wal", "-shm")
 """What SQLite keeps of one database, by what follows its name."""
+
+PID_CHARACTERS_MAX: Final = 20
 
 
 def lock(path: Path) -> int:
@@ -25,7 +27,20 @@ def lock(path: Path) -> int:
     except OSError:
         os.close(descriptor)
         raise
+    with suppress(OSError):  # a full disk: the lock holds without a name on it
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def holder(path: Path) -> str:
+    """ " (pid 123)": who took the lock of a database last; "" where nobody knows."""
+    try:
+        with Path(f"{path}.lock").open("rb") as file:
+            word = file.read(PID_CHARACTERS_MAX).strip()
+    except OSError:
+        return ""
+    return f" (pid {word.decode()})" if word.isdigit() else ""
 
 
 def set_aside(path: Path, word: str) -> Path:

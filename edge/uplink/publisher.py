@@ -199,7 +199,10 @@ class Publisher:
         if all(log.offset_ms is not None for log in self._store.logs):
             self._problems.clear("uplink.clock")
             return
-        text = "the clock is not set and no sink told the time yet, so records wait: check network and timedatectl"
+        text = (
+            "the clock is not set and no sink told the time yet, so records wait: check the network, or set it,"
+            " then: tidewatt clock confirm"
+        )
         self._problems.set("uplink.clock", text, severity="warning")
 
     def _patience_s(self) -> float:
@@ -222,6 +225,7 @@ class Publisher:
             "advice": self.answers.advice(),
             "last_answer": None if last is None else iso_utc(last),
             "in_flight": len(self.window.flights),
+            "connects": self.counters.connects,
             "batches_sent": self.counters.batches,
             "bytes_sent": self.counters.bytes,
             "rows_sent": self.counters.rows,

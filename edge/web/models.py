@@ -145,6 +145,9 @@ class DeliveryStatus(TypedDict):
     advice: Annotated[str, Field(description="what a person has to do; empty: nothing")]
     last_answer: TimeOrNone
     in_flight: Annotated[Count, Field(description="batches under way")]
+    connects: NotRequired[
+        Annotated[Count, Field(description="how often a connection came to stand since the start")]
+    ]
     batches_sent: NotRequired[Annotated[Count, Field(description="since the start, repeats included")]]
     bytes_sent: NotRequired[Count]
     rows_sent: NotRequired[Count]

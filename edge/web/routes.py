@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -11,9 +12,11 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edge.web.times import parse_time
+from edge.times import parse_time
 
 TEXT_MAX: Final = 200
+UNESCAPED_PLUS: Final = re.compile(r" (\d\d:?\d\d)$")
+"""A zone's "+" that the caller did not escape arrives as a blank."""
 
 
 class Role(enum.StrEnum):
@@ -118,8 +121,12 @@ def text(name: str, description: str, *, required: bool = False, many_max: int =
 
 def moment(name: str, description: str) -> Param:
     """A time; the handler gets UTC milliseconds, or None."""
+
+    def parse(value: str, now_ms: int) -> int:
+        return parse_time(UNESCAPED_PLUS.sub(r"+\1", value), now_ms)
+
     schema = {"type": "string", "examples": ["-6h", "2026-01-31T08:00:00Z", "now"]}
-    return Param(name=name, description=description, schema=schema, parse=parse_time)
+    return Param(name=name, description=description, schema=schema, parse=parse)
 
 
 def arguments(route: Route, query: QueryParams, path: Mapping[str, Any], now_ms: int) -> dict[str, Any]:

@@ -94,6 +94,13 @@ def _listen(sock: socket.socket, address: Any) -> socket.socket:
     return sock
 
 
+def url_of(host: str, port: int) -> str:
+    """The address of the page for a browser; of a host that means all addresses, this machine's name."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = socket.gethostname()
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
 def _explain(host: str, port: int, error: OSError) -> BindError:
     where = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
     if error.errno == errno.EADDRINUSE:
@@ -322,7 +329,7 @@ class WebServer:
         self.problem = ""
         self.address = sockets[0].getsockname()[:2]
         self._listening.set()
-        log.info("page listens", host=self.address[0], port=self.address[1])
+        log.info("page listens", url=url_of(*self.address))
         try:
             await serve_app(self._app, self._hub, sockets)
         finally:

@@ -228,9 +228,10 @@ class Machine:
     # ------------------------------------------------------------------------------------------- asked
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """`tidewatt …`, as a process of its own."""
+        """`tidewatt …`, as a process of its own; it knows of no site of this computer, whose outputs are real."""
+        env = self.environment | {"STATE_DIRECTORY": str(self.folder / "no-site")}
         return subprocess.run(
-            [sys.executable, "-m", "edge.cli.main", *arguments], cwd=ROOT, env=self.environment, text=True,
+            [sys.executable, "-m", "edge.cli.main", *arguments], cwd=ROOT, env=env, text=True,
             capture_output=True, check=False, timeout=PATIENCE_S,
         )  # fmt: skip
 

@@ -74,7 +74,8 @@ class Site:
         self.socket = folder / "tidewatt.sock"
         bench_probe.install(folder / "packages")
         self.env = {**os.environ, "PYTHONPATH": f"{ROOT}:{folder / 'packages'}", "TERM": "xterm"}
-        self.env.pop("NO_COLOR", None)
+        for name in ("NO_COLOR", "NOTIFY_SOCKET"):
+            self.env.pop(name, None)
         self.command = [sys.executable, "-m", "edge.cli.main", "--config", str(self.config)]
         self.people: list[Person] = []
         self.dip(8.31)
@@ -231,11 +232,12 @@ def test_two_buffers_step_by_step(site: Site) -> None:
     person.types("\n")
     person.sees(r"stored as bad \(calibrating\): tank\.ph, tank\.temperature")
     person.sees(r"heater goes by that: meanwhile it is safe \(off\)")
+    person.sees(r"where tank\.ph alone leaves its place, --alone keeps the others in use")
     person.sees("1/2.*buffer of 7 pH.*press Enter")
     wait_for(lambda: site.quality() == "bad calibrating" and site.quality("temperature") == "bad calibrating")
     site.dip(7.18)
     person.types("\n")
-    person.sees(r"\r\x1b\[K    7 pH   raw .*7\.1\d\d.*[▁█].*Enter takes it now")
+    person.sees(r"    7 pH   raw .*7\.1\d\d.*[▁█].*\r\x1b\[K")
     person.sees(r"✓ settled.*raw 7\.1[78]\d")
     person.sees("2/2.*buffer of 10 pH.*press Enter")
     site.dip(9.94)
@@ -330,7 +332,7 @@ def test_enter_takes_what_does_not_settle(site: Site) -> None:
     person.sees("Put the probe back")
     site.dip(8.31)
     person.types("\n")
-    person.sees("Enter takes it now")
+    person.sees(r"back   raw 8\.3\d\d.*watching")
     person.types("\n")
     assert person.ends() == 1
     assert "\x1b[3" not in person.screen  # no colours
@@ -422,6 +424,42 @@ class TestPrograms:
         assert "sudo tidewatt calibrate tank.ph --at 7=7.18,10=9.94 --yes" in told.stdout
         assert shared.config.read_text() == CONFIG.format(folder=shared.folder)
 
+    def test_what_cannot_be_right_is_stored_by_force_alone(self, site: Site) -> None:
+        told = site.run("calibrate", "tank.ph", "--at", "700=8.3", "--yes", "--force", "--json")
+        assert told.returncode == 0, told.stderr
+        assert "! 700 is no pH" in told.stderr
+        answer = json.loads(told.stdout)
+        assert answer["new"]["offset"] == pytest.approx(691.7)
+        assert [finding["grave"] for finding in answer["findings"]] == [True, True]
+        told = site.run("calibrate", "tank.ph", "--at", "7=7.18,10=9.94", "--yes")
+        assert told.returncode == 0, told.stderr
+        assert site.config.with_name("config.toml.bak.1").read_text() == CONFIG.format(folder=site.folder)
+
+    def test_a_person_is_asked_plainly_and_no_is_what_enter_means(self, shared: Site) -> None:
+        told = shared.run("calibrate", "tank.ph", "--at", "700=8.3", stdin="\n")
+        assert told.returncode == 2
+        assert "Take it all the same? (y/n) [n]" in told.stdout
+        told = shared.run("calibrate", "tank.ph", "--at", "700=8.3", stdin="y\n\n")
+        assert told.returncode == 1
+        assert "✗ an offset of +692 pH is no probe's" in told.stdout
+        assert "Store it all the same? (y/n) [n]" in told.stdout
+        assert shared.config.read_text() == CONFIG.format(folder=shared.folder)
+
+    def test_what_to_do_after_pasting_is_right_here(self, shared: Site) -> None:
+        told = shared.run("calibrate", "tank.ph", "--at", "7=7.18,10=9.94", "--print")
+        (pid,) = re.findall(r"then: kill -HUP (\d+)\n", told.stdout)
+        assert str(shared.config) in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        assert "systemctl" not in told.stdout
+
+    def test_a_changed_file_is_one_of_another_content(self, site: Site) -> None:
+        site.config.touch()
+        changed = "was changed since the daemon read it"
+        assert changed not in site.run("calibrate", "tank.ph", "--at", "7=7.18", "--print").stdout
+        site.config.write_text(site.config.read_text() + "# mine\n")
+        assert changed in site.run("calibrate", "tank.ph", "--at", "7=7.18", "--print").stdout
+        site.ask("reload")
+        assert changed not in site.run("calibrate", "tank.ph", "--at", "7=7.18", "--print").stdout
+
     @pytest.mark.parametrize(
         ("arguments", "code", "word"),
         [
@@ -430,6 +468,11 @@ class TestPrograms:
             (("tank.ph", "--at", "7,10", "--yes"), 2, "nobody would move the probe"),
             (("tank.ph", "--yes"), 2, "name the references"),
             (("tank.ph", "--at", "7,7.01"), 2, "too near"),
+            (("tank.ph", "--at", "700", "--yes"), 2, "700 is no pH (0 to 14 pH is possible)"),
+            (("tank.ph", "--at", "7=8.2,-1=3", "--yes"), 2, "--force takes it all the same"),
+            (("tank.temperature", "--at", "700=25", "--yes"), 2, "700 is no temperature"),
+            (("tank.ph", "--at", "7=4,10=4.1", "--yes"), 1, "--force stores it"),
+            (("tank.ph", "--at", "7=4", "--yes"), 1, "--force stores it"),
             (("tank.ph", "--at", "7=7.1,10=7.1", "--yes"), 1, "was the probe moved"),
             (("tnak.ph", "--at", "7"), 1, "did you mean tank"),
             (("tank.temprature", "--at", "7"), 1, "did you mean temperature"),
@@ -438,6 +481,8 @@ class TestPrograms:
     def test_mistakes(self, shared: Site, arguments: tuple[str, ...], code: int, word: str) -> None:
         told = shared.run("calibrate", *arguments)
         assert (told.returncode, word in told.stderr) == (code, True), told.stderr
+        assert shared.config.read_text() == CONFIG.format(folder=shared.folder)
+        assert not (shared.folder / "config.toml.bak").exists()
 
 
 def test_without_a_daemon(tmp_path: Path) -> None:

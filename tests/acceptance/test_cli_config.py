@@ -11,6 +11,7 @@ import pytest
 
 from drivers.catalog import catalog, output_catalog
 from edge.cli.main import run
+from edge.options import field_types, is_hex
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 GOOD = """\
@@ -195,3 +196,48 @@ def test_output_drivers_are_listed_with_who_makes_them_safe(capsys: pytest.Captu
     assert "[[outputs]]" in text
     assert run(["drivers", "relai"]) == 2
     assert "did you mean relay?" in capsys.readouterr().err
+
+
+I2C = """\
+[[devices]]
+name = "air"
+driver = "sht3x"
+address = 0x45
+[[outputs]]
+name = "lamps"
+driver = "pca9685"
+kind = "light"
+channel = 3
+safe = 0.0
+"""
+
+
+def test_addresses_are_shown_as_people_write_them(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good.write_text(GOOD + I2C)
+    assert run(["config", "show", str(good)]) == 0
+    shown = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
+    assert shown["devices.air.address"] == "0x45"
+    assert shown["outputs.lamps.address"] == "0x40"
+    assert shown["outputs.lamps.channel"] == "3"
+    assert run(["config", "show", str(good), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["devices.air.address"]["value"] == 0x45
+    assert run(["drivers", "sht3x"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert next(row for row in rows if row[:1] == ["address"])[3] == "0x44"
+
+
+def test_a_mistake_in_an_address_tells_its_range_in_hex(
+    good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good.write_text(GOOD + I2C.replace("0x45", "0x46"))
+    assert run(["config", "check", str(good)]) == 1
+    assert "must be from 0x44 to 0x45, is 0x46; I2C address" in (said := capsys.readouterr().out)
+    assert said.rstrip().endswith("default 0x44")
+
+
+def test_every_whole_number_that_is_an_address_is_shown_in_hex() -> None:
+    models = [one.options for one in catalog().values()] + [one.options for one in output_catalog().values()]
+    found = [model.model_fields["address"] for model in models if "address" in model.model_fields]
+    numbers = [option for option in found if int in field_types(option)]
+    assert len(numbers) >= 6
+    assert all(map(is_hex, numbers))

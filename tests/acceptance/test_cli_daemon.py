@@ -150,12 +150,65 @@ class TestWithDaemon:
         table = tidewatt("readings", "tank.temperature", "--limit", "4").out.splitlines()
         assert len(table) == 5
 
+    def test_what_a_limit_cuts_is_told(self, tidewatt: Any) -> None:
+        ask = ("readings", "tank.temperature", "tank.ph", "--limit", "2")
+        wait_for(
+            lambda: all(
+                len(piece["readings"]) > 2 for piece in tidewatt(*ask[:-1], "3", "--json").json["readings"]
+            )
+        )
+        told = "only the newest 2 of each series are shown; --limit N for more\n"
+        for more in ((), ("--csv",)):
+            answer = tidewatt(*ask, *more)
+            assert (answer.code, answer.err) == (0, told)
+        assert len(tidewatt(*ask, "--csv").out.splitlines()) == 1 + 2 * 2
+        answer = tidewatt(*ask, "--json")
+        assert (answer.err, answer.json["cut"]) == (told, True)
+        assert [len(piece["readings"]) for piece in answer.json["readings"]] == [2, 2]
+        answer = tidewatt("readings", "tank.temperature", "--json", "--limit", "1000000")
+        assert (answer.err, answer.json["cut"]) == ("", False)
+        answer = tidewatt("events", "--limit", "1", "--json")
+        assert (len(answer.json["events"]), answer.json["cut"]) == (1, True)
+        assert answer.err == "only the newest 1 of more are shown; --limit N for more\n"
+        assert tidewatt("events", "--limit", "1").err == answer.err
+        assert tidewatt("events", "--limit", "100000").err == ""
+
+    def test_a_mistake_in_the_file_leaves_the_commands_usable(self, site: Path, tidewatt: Any) -> None:
+        wait_for((site / "last-good.toml").exists)
+        path = site / "half.toml"
+        path.write_text((site / "config.toml").read_text() + "typo = 1\n[web.x]\n")
+        line = path.read_text().splitlines().index("typo = 1") + 1
+        for verb in (
+            ("status",), ("devices",), ("outputs",), ("devices", "enable", "tank"), ("test", "tank"), ("series",),
+            ("readings", "tank.*", "--limit", "1000000"), ("events", "--limit", "100000"), ("db", "status"),
+            ("db", "backup", str(site / "copy")), ("clock",), ("files",),
+        ):  # fmt: skip
+            answer = tidewatt(*verb, "--config", str(path))
+            assert answer.code == (0 if verb[0] == "db" else tidewatt(*verb).code), (verb, answer.err)
+            assert answer.out
+            assert answer.err.startswith(
+                f"warning: {path}:{line}: devices.probe.typo: there is no such option"
+            )
+            assert answer.err.endswith(
+                ", and 1 more (tidewatt config check); going by the config that the daemon uses\n"
+            )
+        calibrate = ("calibrate", "tank.temperature", "--at", "25=25.2", "--yes")
+        for refusing in (("selftest",), ("db", "migrate"), ("config", "check"), calibrate):
+            answer = tidewatt(*refusing, "--config", str(path))
+            assert answer.code == 1
+            assert "warning" not in answer.out + answer.err
+            assert f"{path}:{line}: devices.probe.typo" in answer.out + answer.err
+
     def test_wrong_questions_about_readings(self, tidewatt: Any) -> None:
         answer = tidewatt("readings", "tnk.temperature")
         assert answer.code == 1
         assert (
             answer.err == "tidewatt: there is no series 'tnk.temperature'; did you mean tank.temperature?\n"
         )
+        assert "'tank.*'" in tidewatt("readings", "tank").err
+        answer = tidewatt("readings", "tank.ph", "--csv", "--json")
+        assert (answer.code, answer.out) == (2, "")
+        assert "--csv and --json exclude each other" in answer.err
         answer = tidewatt("readings", "tank.ph", "--from", "lately")
         assert answer.code == 2
         assert "--from: 'lately' is no time; write -90m" in answer.err

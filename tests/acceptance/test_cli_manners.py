@@ -19,6 +19,7 @@ import click
 import pytest
 
 from edge.cli.main import VERBS, cli, run
+from edge.control import lastgood
 from tests.meterstore import nem12, write
 from tests.services import free_port
 from tests.terminal import Terminal
@@ -52,6 +53,7 @@ NO_JSON: Final = {"run", "sink run", "config schema", "completion", "help"}
 """Commands without --json: processes, what is a program's already, and text to read."""
 USES: Final[Mapping[str, str]] = {
     "db seed": "", "ingest": "january.csv",
+    "clock": "", "clock confirm": "--yes",
     "status": "", "devices": "", "devices enable": "tank", "devices disable": "tank", "outputs": "",
     "outputs set": "lamp on --for 5m", "outputs ramp": "lamp 0.5 --over 10s --for 5m", "outputs release": "lamp",
     "outputs confirm": "lamp", "outputs safe": "", "why": "lamp", "series": "", "readings": "example.temperature",
@@ -139,6 +141,33 @@ def test_no_command_is_left_out_here() -> None:
     assert able - {"sink"} - NO_JSON == USES.keys()
 
 
+def no_site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`outputs safe` falls back to the safe.json of the machine's own site, and would drive what is wired to it."""
+
+    def ended(code: int) -> None:
+        raise AssertionError(f"a command ended this whole process with {code}")
+
+    monkeypatch.delenv(lastgood.STATE_VARIABLE, raising=False)
+    monkeypatch.setattr(lastgood, "DEFAULT_DATABASE", folder / "no-site" / "tidewatt.db")
+    monkeypatch.setattr(os, "_exit", ended)
+
+
+@pytest.mark.parametrize("state", ["", "state"])
+def test_outputs_safe_falls_back_to_the_site_of_the_service(
+    state: str,
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The one that systemd names, else the package's; no other machine's is ever looked at."""
+    no_site(tmp_path, monkeypatch)
+    if state:
+        monkeypatch.setenv(lastgood.STATE_VARIABLE, str(tmp_path / state))
+    assert run(["--config", str(config), "outputs", "safe"]) == 1
+    assert f"{tmp_path / (state or 'no-site')}/safe.json" in capsys.readouterr().err
+
+
 def test_json_is_json_and_a_refusal_is_a_line_on_standard_error(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +175,7 @@ def test_json_is_json_and_a_refusal_is_a_line_on_standard_error(
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("TIDEWATT_")]:
         monkeypatch.delenv(name)
+    no_site(tmp_path, monkeypatch)
     write(tmp_path, "january.csv", nem12([("20260101", "1.5"), ("20260102", "1.6")]))
     sink = tmp_path / "sink.toml"
     sink.write_text(SINK.format(port=free_port()))

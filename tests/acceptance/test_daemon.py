@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,6 +99,20 @@ def test_sigterm_ends_it_in_order_and_nothing_that_was_read_is_lost(daemon: Daem
     assert daemon.rows("SELECT value FROM progress WHERE name = 'open'") == [(0,)]
 
 
+def test_the_history_of_what_is_not_committed_yet_is_empty(daemon: Daemon) -> None:
+    """The page asks for it as soon as the value is live."""
+    daemon.write(flush_s=60)
+    daemon.start()
+    daemon.until(lambda: daemon.ask("status")["store"]["queued"] > 5)
+    address = f"http://127.0.0.1:{daemon.port}/api/v1/"
+    with urllib.request.urlopen(f"{address}devices") as answer:
+        live = json.load(answer)["devices"][0]["points"][0]["series"]
+    with urllib.request.urlopen(f"{address}readings?series={live}") as answer:
+        assert json.load(answer)["readings"] == []
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{address}readings?series=waves.nothing&series={live}")
+
+
 def test_kill_9_loses_at_most_the_flush_interval_and_nothing_committed(daemon: Daemon) -> None:
     daemon.write(flush_s=1.0)
     daemon.start()
@@ -162,8 +177,11 @@ def test_a_taken_port_is_a_problem_and_not_an_end(daemon: Daemon) -> None:
     daemon.start()
     with urllib.request.urlopen(f"http://127.0.0.1:{daemon.port}/healthz") as answer:
         assert json.load(answer)["status"] == "ok"
+    daemon.until(lambda: f"http://127.0.0.1:{daemon.port}/" in daemon.child.log_tail(40))
+    daemon.until(lambda: "1 of 1 devices up" in daemon.child.log_tail(40))
     try:
         other.start()
+        other.until(lambda: "set [web] port" in other.child.log_tail(40))
         other.until(lambda: any("set [web] port" in text for text in other.ask("status")["problems"]))
         other.until(lambda: other.ask("status")["store"]["stored_total"] > 20)
     finally:

@@ -381,6 +381,7 @@ def test_two_daemons_never_drive_the_same_outputs(machine: Machine) -> None:
     machine.reaches("pump", 1.0)
     second = machine.cli("run")
     assert second.returncode == 1
-    assert "another daemon drives these outputs" in second.stderr
+    pid = machine.process.pid if machine.process else 0
+    assert f"a tidewatt (pid {pid}) already runs with {machine.folder}/data/control.db" in second.stderr
     assert machine.hardware("pump") == 1.0
     os.kill(machine.process.pid if machine.process else 0, 0)

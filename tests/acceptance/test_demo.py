@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -20,9 +21,19 @@ import pytest
 
 from edge.demo.process import free_port
 from edge.demo.site import birth
+from tests.bentclock import bend
 from tests.unit.source import ROOT
 
 END_S: Final = 120.0
+#: The demo, and every tidewatt that it starts, under the clock of a file (bentclock.py).
+UNDER_A_CLOCK: Final = """
+import sys
+from edge.demo import session
+from tests import bentclock
+clock = sys.argv[1]
+session.command = lambda *arguments: bentclock.command(clock, *arguments)
+bentclock.main(sys.argv[1:])
+"""
 
 
 def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -113,6 +124,12 @@ def test_every_record_is_in_postgres_once_and_the_next_demo_may_go_on(folder: Pa
     assert {"tank.temperature", "house.power"} <= names
     assert any(name.startswith("host.") for name in names)
     assert_outputs(folder, outcome, err)
+    told = dict(line.split(": ", 1) for line in err.splitlines() if ": " in line)
+    looked = subprocess.run(
+        shlex.split(told["look around"]), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert looked.returncode == 0 and "tank.temperature" in looked.stdout, looked.stderr
+    assert told["go on"].strip().endswith(f"demo --keep --dir {folder}")
 
     code, out, err = ended(demo(folder, "--for", "3s", "--json", "--keep", "--broker", "mosquitto"))
     assert code == 0, err
@@ -135,6 +152,39 @@ def assert_outputs(folder: Path, outcome: dict[str, Any], err: str) -> None:
     assert f"changed {outcome['output_changes']} times" in err
     assert outcome["last_change"]["change"] in changes
     assert f", because {outcome['last_change']['text']}" in err
+
+
+@pytest.mark.parametrize("state", ["unknown", "synced"])
+def test_where_no_network_sets_the_clock_the_demo_says_the_word_itself(folder: Path, state: str) -> None:
+    clock = folder.with_name("clock.json")
+    bend(clock, state=state)
+    process = subprocess.Popen(
+        [
+            sys.executable, "-c", UNDER_A_CLOCK, str(clock), "demo", "--dir", str(folder), "--port", str(free_port()),
+            "--for", f"{END_S:g}s",
+        ],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    begun, healthy = "", ""
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "readings/s" not in line:
+                begun += line
+            elif line.rstrip().endswith("  ok"):  # schedules run, records arrive
+                healthy = line
+                break
+        process.send_signal(signal.SIGINT)
+        code, out, err = ended(process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    assert healthy
+    assert code == 0, out + err
+    assert ("not network-synchronised; taken at its word" in begun) is (state == "unknown")
+    said = tidewatt(folder, "events", "--kind", "clock-confirmed")["events"]
+    assert len(said) == (state == "unknown")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -68,7 +68,7 @@ class Machine:
 
     def true_ms(self) -> int:
         clock = SystemClock()
-        return clock._wall_ms()
+        return clock.system_ms()
 
     def shows(self, *, ahead_ms: int = 0, state: str = "synced", boot: str) -> None:
         bend(self.bend, offset_ms=ahead_ms, state=state, boot=boot)

@@ -136,6 +136,12 @@ def test_files_dropped_into_the_inbox_are_stored_and_listed(site: Site) -> None:
     table = site.tidewatt("files").stdout
     assert "year.csv" in table
     assert "completed" in table
+    few = site.tidewatt("files", "--limit", "2", "--json")
+    told = json.loads(few.stdout)
+    assert (len(told["files"]), told["cut"]) == (2, True)
+    assert few.stderr == "only the newest 2 of more are shown; --limit N for more\n"
+    few = site.tidewatt("intervals", "6102000003", "E1", "--limit", "5", "--format", "csv")
+    assert few.stderr == "5 of 96; --offset 5 goes on, or raise --limit\n"
     one = site.tidewatt("files", "year.csv").stdout
     assert "70080" in one
     assert files["year.csv"]["hash"] in one

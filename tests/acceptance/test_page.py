@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from edge.clock import SystemClock
+from edge.web.backend import EventsQuery
 from edge.web.config import WebConfig
 from edge.web.server import WebServer
 from edge.web.sse import STREAMS_MAX
@@ -150,6 +151,57 @@ async def test_values_problems_and_events_follow_without_a_reload(page: Browser,
     )  # fmt: skip
     await page.until("document.querySelector('#events').textContent.includes('device parked')")
     assert "tried: 1, 2" in await page.text("#events li")
+
+
+@pytest.mark.anyio
+async def test_a_switch_is_told_once_and_in_people_s_words(page: Browser, served: Served) -> None:
+    """The journal has it twice, with what programs join it by."""
+    change = {
+        "change": "72017dc8-1a2b-7", "from": 0.0, "to": 1.0, "layer": "safety", "guard": "too-cold",
+        "cause": "tank", "text": "tank.temperature is 24.1, below 24.3",
+    }  # fmt: skip
+    told = [("heater", change | {"state": "pending"}), ("heater", change | {"state": "success"})]
+    told += [
+        ("light", change | {"change": "72017dc8-1a2b-8", "state": "pending", "to": 0.35, "text": "it is day"})
+    ]
+    served.site.more_events += [
+        {
+            "seq": 58 + number, "ts": "2026-01-01T00:00:00.000Z", "kind": "output", "subject": subject,
+            "severity": "info", "body": body,
+        }
+        for number, (subject, body) in enumerate(told)
+    ]  # fmt: skip
+    await open_page(page, served)
+    await page.until("document.querySelector('#events').textContent.includes('switched')")
+    lines = await page.evaluate(
+        "[...document.querySelectorAll('#events li')].map(e => e.querySelector('.what').innerText)"
+    )
+    switched = [line.replace("\n", " ") for line in lines if line.startswith("switched")]
+    assert switched == [
+        "switched light off → 35 % · … on its way · it is day",
+        "switched heater off → on · tank.temperature is 24.1, below 24.3",
+    ]
+    text = await page.text("#events")
+    assert [word for word in ("72017dc8", "pending", "success", "guard", "None yet") if word in text] == []
+
+
+@pytest.mark.anyio
+async def test_nobody_says_that_there_are_no_events_before_they_came(page: Browser, served: Served) -> None:
+    asked, answer = anyio.Event(), anyio.Event()
+    events = served.site.events
+
+    async def slow(query: EventsQuery) -> Sequence[Mapping[str, Any]]:
+        asked.set()
+        await answer.wait()
+        return await events(query)
+
+    served.site.events = slow  # type: ignore[method-assign]
+    await page.goto(served.url)
+    with anyio.fail_after(60):
+        await asked.wait()
+    assert await page.text("#no-events") == "Looking…"
+    answer.set()
+    await page.until("document.querySelector('#no-events').hidden")
 
 
 @pytest.mark.anyio

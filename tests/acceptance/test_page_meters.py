@@ -41,7 +41,7 @@ class Site(FakeSite):
 
 
 class Noted(list[str]):
-    def put(self, kind: str, _subject: str, _severity: str, _body: Mapping[str, Any]) -> None:
+    def put(self, kind: str, _subject: str, _severity: str, _body: Mapping[str, Any] | None) -> None:
         self.append(kind)
 
 

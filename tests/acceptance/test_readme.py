@@ -75,6 +75,19 @@ def test_every_config_passes_the_check(
     assert run(["config", "check", str(config)]) == 0, capsys.readouterr().out
 
 
+@pytest.mark.parametrize("block", [block for block in CONFIGS if 'kind = "heater"' in block.text], ids=name)
+def test_every_heater_that_is_shown_ends_safe(
+    block: Block, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`selftest` is the next command of README and handbook: their own sites pass it, and nothing warns of them."""
+    config = tmp_path / "config.toml"
+    config.write_text(whole(block))
+    assert run(["config", "check", str(config)]) == 0
+    assert ": warning:" not in capsys.readouterr().out
+    assert run(["selftest", "--unsafe", "--config", str(config)]) == 0, capsys.readouterr().out
+    assert "every output ends safe" in capsys.readouterr().out
+
+
 def whole(block: Block) -> str:
     """A block as a config: what shows no site is added to the page's, or stands for itself where it changes that."""
     shown = tomllib.loads(block.text)

@@ -16,13 +16,13 @@ MADE_OF_TWO: Final = Path("tests/cases/selftest/derived.toml")
 FALLS_BACK: Final = Path("tests/cases/selftest/fallback.toml")
 TIMEOUT_S: Final = 500
 
-#: file -> (fault, where, what the judge says of it); in all else it ends as safe as its sound neighbour
+#: file -> (fault, where, what the judge says of it, what to do); in all else it ends as safe as its sound neighbour
 REASONS: Final = {
-    "old-input": ("stale", "all inputs", "after its input was lost"),
-    "no-cutoff": ("stuck on", "heater", "heats on while the water is"),
-    "one-probe": ("drifts down", "tank.temperature", "heats on while the water is"),
-    "no-breath": ("off by hand for a day", "return", "animals need it"),
-    "on-battery": ("mains lost", "site", "on the battery"),
+    "old-input": ("stale", "all inputs", "after its input was lost", "set max_age_s of heater"),
+    "no-cutoff": ("stuck on", "heater", "heats on while the water is", 'kind = "cutoff"'),
+    "one-probe": ("drifts down", "tank.temperature", "heats on while the water is", "put a second probe"),
+    "no-breath": ("off by hand for a day", "return", "animals need it", "add off_max_s = 1800"),
+    "on-battery": ("mains lost", "site", "on the battery", 'set shed_on = "mains.state" for heater'),
 }
 
 
@@ -42,7 +42,7 @@ def outcome_of(config: Path) -> tuple[int, list[dict[str, Any]]]:
 
 
 def unsafe(cases: list[dict[str, Any]]) -> set[tuple[str, str]]:
-    assert all(bool(case["why"]) is not case["safe"] for case in cases)
+    assert all(bool(case["why"]) is bool(case["remedy"]) is not case["safe"] for case in cases)
     return {(case["fault"], case["input"]) for case in cases if not case["safe"]}
 
 
@@ -54,7 +54,7 @@ def test_the_example_config_ends_safe_whatever_breaks() -> None:
     )
     assert len(cases) > 40
     for case in cases:
-        assert set(case) == {"fault", "input", "outputs", "safe", "why"}
+        assert set(case) == {"fault", "input", "outputs", "safe", "why", "remedy"}
         for shows in case["outputs"].values():
             assert 0.0 <= shows["level"] <= 1.0
             assert shows["cause"]
@@ -67,11 +67,12 @@ def test_the_sound_neighbour_of_the_unsafe_ends_safe() -> None:
 
 @pytest.mark.parametrize("name", REASONS)
 def test_an_unsafe_config_is_caught_for_its_own_reason(name: str) -> None:
-    fault, where, why = REASONS[name]
+    fault, where, why, remedy = REASONS[name]
     code, cases = outcome_of(UNSAFE / f"{name}.toml")
     assert code == 1
     case = next(case for case in cases if (case["fault"], case["input"]) == (fault, where))
     assert why in case["why"]
+    assert remedy in case["remedy"]
     for other in REASONS:
         if other != name and REASONS[other][:2] in {(each["fault"], each["input"]) for each in cases}:
             assert REASONS[other][:2] not in unsafe(cases), f"{name} also fails as {other} does"
@@ -126,6 +127,10 @@ def test_people_are_told_what_every_output_does() -> None:
     done = tidewatt("selftest", "--config", str(UNSAFE / "no-breath.toml"))
     assert done.returncode == 1
     assert "return: off by hand for a day: UNSAFE: return: off for more than" in done.stdout
+    assert (
+        "    to do: add off_max_s = 1800 and off_window_s = 7200 under [outputs.envelope] of return"
+        in done.stdout
+    )
     assert "    heater off: " in done.stdout
     assert done.stdout.rstrip().endswith("1 end UNSAFE")
 

@@ -220,7 +220,7 @@ class RealEdge:
     # ------------------------------------------------------------------------------------------- time
 
     async def look_at_clock(self) -> None:
-        """As `Ground._watch_clock` does every few seconds."""
+        """As `ClockWatch.run` does every few seconds."""
         before, state = self.clock.state(), self.clock.check()
         if state.trusted:
             await fix_offsets(self.store, self.clock, self.clock.now_ms())

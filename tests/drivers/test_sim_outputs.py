@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from drivers import plant
 from drivers.base import DeviceUnavailable, HoldBy, Terms
 from drivers.plant import OutputFault, Plant
+from drivers.sim import SimOptions
 from drivers.sim_outputs import SimOutput, SimOutputOptions
 
 SITE = "sim-outputs-test"
@@ -35,10 +37,32 @@ def test_the_part_is_the_output_s_name_unless_it_is_said(site: Plant) -> None:
 
 
 def test_a_relay_knows_on_and_off_a_dimmer_all_between(site: Plant) -> None:
-    relay, dimmer = output(part="a"), output(part="b", dimmable=True)
+    relay, dimmer = output(part="air"), output(part="light", dimmable=True)
     relay.write(0.7)
     dimmer.write(0.7)
-    assert (site.level("a"), site.level("b")) == (1.0, 0.7)
+    assert (site.level("air"), site.level("light")) == (1.0, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("heatr", "did you mean heater?"),
+        ("heater-cutof", "did you mean heater-cutoff?"),
+        ("skimmer", "there are heater, return, air, light, chiller, topoff, and heater-cutoff"),
+    ],
+)
+@pytest.mark.parametrize("model", [SimOutputOptions, SimOptions])
+def test_a_part_that_would_silently_do_nothing_is_refused(
+    model: type[SimOutputOptions | SimOptions], part: str, said: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        model(part=part)
+    assert f'part = "{part}" moves and draws nothing; {said}' in str(refused.value)
+
+
+@pytest.mark.parametrize("part", ["heater", "heater-cutoff", "topoff", "return", "air", "light", "chiller"])
+def test_the_parts_there_are(part: str) -> None:
+    assert SimOutputOptions(part=part).part == SimOptions(part=part).part == part
 
 
 @pytest.mark.parametrize(

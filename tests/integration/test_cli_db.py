@@ -49,7 +49,7 @@ def test_a_fresh_machine_is_migrated_and_says_so(cli: Cli) -> None:
     found = json.loads(say(cli, "status", "--json"))["modules"]
     assert [(m["module"], m["current"], m["pending"], m["newer"]) for m in found] == [
         ("core", "0003", [], False),
-        ("control", "0002", [], False),
+        ("control", "0003", [], False),
         ("meters", "0001", [], False),
     ]
     revisions = json.loads(say(cli, "history", "--json"))["revisions"]
@@ -84,7 +84,7 @@ async def test_a_backup_while_the_daemon_writes_is_whole_and_replaces_nothing(
         say(cli, "backup", str(folder))
         await record(store, clock, [a_reading(clock)])
     assert fetch(folder / "tidewatt.db", "SELECT count(*) FROM reading") == [(3000,)]
-    assert fetch(folder / "control.db", "SELECT count(*) FROM control_state") == [(0,)]
+    assert fetch(folder / "control.db", "SELECT count(*) FROM memory") == [(0,)]
     assert "exists already" in refusal(cli, "backup", str(folder))
     assert sorted(path.name for path in folder.iterdir()) == ["control.db", "tidewatt.db"]
 

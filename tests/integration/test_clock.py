@@ -77,7 +77,7 @@ class MachineClock(SystemClock):
     def monotonic_s(self) -> float:
         return self._machine.up_s
 
-    def _wall_ms(self) -> int:
+    def system_ms(self) -> int:
         return self._machine.true_ms + self._machine.error_ms
 
     def _is_synced(self) -> bool:
@@ -143,7 +143,7 @@ class Run:
             )
 
     async def look(self) -> None:
-        """What the daemon does every few seconds (`Ground._watch_clock`)."""
+        """What the daemon does every few seconds (`ClockWatch.run`)."""
         before = self.clock.state()
         state = self.clock.check()
         if state.trusted:

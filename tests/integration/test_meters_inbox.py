@@ -42,8 +42,8 @@ class Site:
         self.folder = self.importer.inbox
         self.inbox = Inbox(self.importer, clock, self.put, self.problems)
 
-    def put(self, kind: str, subject: str, severity: str, body: Mapping[str, Any]) -> None:
-        self.events.append((kind, body))
+    def put(self, kind: str, subject: str, severity: str, body: Mapping[str, Any] | None) -> None:
+        self.events.append((kind, body or {}))
 
     async def look(self, times: int = 2) -> None:
         for _ in range(times):

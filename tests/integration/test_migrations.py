@@ -163,7 +163,7 @@ def test_down_one_by_one_and_up_again(files: tuple[Path, Path], module: Module) 
     others = files[other.home is Home.CONTROL]
     with closing(sqlite3.connect(others)) as db, db:
         if other is CONTROL:
-            db.execute("INSERT INTO control_state VALUES ('k', 'v', 1)")
+            db.execute("INSERT INTO memory VALUES (1, 'f', 1, 0, '{}')")
         else:
             db.execute("INSERT INTO progress VALUES ('k', 1)")
         before = list(db.iterdump())
@@ -182,6 +182,21 @@ def test_down_one_by_one_and_up_again(files: tuple[Path, Path], module: Module) 
     with closing(sqlite3.connect(others)) as db:
         assert list(db.iterdump()) == before
     assert not state.needs_migration(*files)
+
+
+def test_what_control_remembers_outlives_the_table_that_nothing_used(files: tuple[Path, Path]) -> None:
+    with at(files, CONTROL) as connection:
+        runner.upgrade(CONTROL, connection, "here", "0002")
+    with closing(sqlite3.connect(files[1])) as db, db:
+        db.execute("INSERT INTO memory VALUES (1, 'f', 7, 0, '{}')")
+    before = schema(files[1])
+    with at(files, CONTROL) as connection:
+        assert [step.id for step in runner.upgrade(CONTROL, connection, "here")] == ["0003"]
+    assert {name for _, name, _ in before - schema(files[1]) if "autoindex" not in name} == {"control_state"}
+    with at(files, CONTROL) as connection:
+        runner.downgrade(CONTROL, connection, "0002")
+    assert schema(files[1]) == before, "also of a table that the module has no longer"
+    assert fetch(files[1], "SELECT file, saves FROM memory") == [("f", 7)]
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(

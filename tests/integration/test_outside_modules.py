@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def cli(tmp_path: Path) -> Cli:
 
 
 @pytest.fixture
-def installed(tmp_path: Path) -> Iterator[Install]:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Install the weather package for this test; what was imported and found is forgotten afterwards."""
     path = list(sys.path)
 
@@ -47,6 +48,8 @@ def installed(tmp_path: Path) -> Iterator[Install]:
     def installed(**options: str) -> Path:
         package = install(tmp_path / "site-packages", **options)
         sys.path.insert(0, str(package.parent))
+        inherited = os.environ.get("PYTHONPATH")  # what migrates is a child process
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(package.parent), inherited))))
         forget()
         return package
 
@@ -186,6 +189,49 @@ async def test_a_history_that_reaches_for_others_tables_changes_nothing(
     store = cli.config().store
     refused = await migrate_outside(store.database, store.control_database)
     assert refused.keys() == {"weather"}
+    assert f"its revisions change {named}" in refused["weather"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ("op.create_table(", "SyntaxError: '(' was never closed"),
+        ("unheard_of()", "NameError: name 'unheard_of' is not defined"),
+        ('op.execute("INSERT INTO weather_nothing VALUES (1)")', "no such table: weather_nothing"),
+    ],
+)
+async def test_a_mistake_in_a_history_names_its_file_and_line(
+    cli: Cli, installed: Install, step: str, words: str
+) -> None:
+    say(cli, "migrate")
+    revision = installed() / "versions" / "w1_observations.py"
+    source = revision.read_text().replace("def upgrade() -> None:\n", f"def upgrade() -> None:\n    {step}\n")
+    revision.write_text(source)
+    line = source.splitlines().index(f"    {step}") + 1
+    told = refusal(cli, "migrate")
+    assert f"module weather: {revision}, line {line}: " in told
+    assert words in told
+    assert "ask for a new version of its package" in told
+    store = cli.config().store
+    refused = await migrate_outside(store.database, store.control_database)  # in a child process
+    assert f"{revision}, line {line}: " in refused["weather"]
+    assert "Traceback" not in refused["weather"]
+
+
+def test_a_full_disk_is_not_blamed_on_the_package(cli: Cli, installed: Install) -> None:
+    say(cli, "migrate")
+    revision = installed() / "versions" / "w1_observations.py"
+    step = "    op.execute('CREATE TABLE weather_big AS SELECT zeroblob(50000000) AS hole')\n"
+    revision.write_text(
+        revision.read_text().replace(
+            "def upgrade() -> None:\n",
+            f"def upgrade() -> None:\n    op.execute('PRAGMA max_page_count = 1')\n{step}",
+        )
+    )
+    told = refusal(cli, "migrate")
+    assert "disk is full; check that" in told
+    assert "its package" not in told
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,11 @@ from edge.poll.calibration_review import (
     OTHER,
     Finding,
     Reference,
+    impossible,
     kind_of,
     made,
     nernst,
+    raw_of,
     reference_mistake,
     review,
     rounded,
@@ -82,6 +84,24 @@ class TestReferences:
     )
     def test_mistakes(self, trues: object, word: str) -> None:
         assert word in reference_mistake(list(trues), PH, 2)  # type: ignore[call-overload]
+
+    @pytest.mark.parametrize(
+        ("trues", "unit", "word"),
+        [
+            ((7.0, 700.0), "pH", "700 is no pH (0 to 14 pH is possible)"),
+            ((-0.1,), "pH", "-0.1 is no pH"),
+            ((1200.0,), "mV", "1200 is no ORP"),
+            ((253.0,), "°C", "253 is no temperature"),
+            ((-5.0,), "µS/cm", "-5 is no conductivity"),
+        ],
+    )
+    def test_slips_of_the_keys(self, trues: tuple[float, ...], unit: str, word: str) -> None:
+        assert word in impossible(trues, KINDS[unit], unit)
+
+    def test_all_that_may_be(self) -> None:
+        assert impossible((0.0, 14.0), PH, "pH") == impossible((-273.0, 9e9), OTHER, "bar") == ""
+        assert all(impossible(kind.references, kind, unit) == "" for unit, kind in KINDS.items())
+        assert impossible((53_000.0,), kind_of("µS/cm", 52_000.0), "µS/cm") == ""
 
     def test_none(self) -> None:
         assert reference_mistake((7.0, 10.0), PH, 2) == ""
@@ -166,6 +186,65 @@ class TestFindings:
     def test_a_correction_that_no_sound_probe_needs(self) -> None:
         (finding,) = said((25.0, 0.0), unit="°C")
         assert "-25 °C" in finding.text
+
+    @pytest.mark.parametrize(
+        ("pairs", "unit", "word"),
+        [
+            (((8.158, 700.0),), "pH", r"offset of +692 pH is no probe's"),
+            (((5.0, 7.1),), "pH", "offset of +2.1 pH"),
+            (((4.0, 7.0), (4.1, 10.0)), "pH", "56% of its ideal slope, and none that works less than 70%"),
+            (((7.0, 7.0), (9.05, 10.0)), "pH", "68% of its ideal slope"),
+            (((7.0, 7.0), (10.5, 10.0)), "pH", "or more than 115%"),
+            (((9.5, 7.0), (12.4, 10.0)), "pH", "offset of -2.59 pH"),
+            (((0.0, 10.5),), "°C", "offset of +10.5 °C"),
+            (((0.0, 201.0),), "mV", "offset of +201 mV"),
+        ],
+    )
+    def test_what_no_probe_does_is_not_stored_unasked(
+        self, pairs: tuple[tuple[float, float], ...], unit: str, word: str
+    ) -> None:
+        found = said(*pairs, unit=unit)
+        assert any(finding.grave and word in finding.text for finding in found), found
+
+    @pytest.mark.parametrize(
+        ("pairs", "unit"),
+        [
+            (((5.0, 6.95),), "pH"),
+            (((7.0, 7.0), (9.13, 10.0)), "pH"),
+            (((512.0, 7.0), (334.5, 10.0)), "pH"),  # an ADC between: its zero is anywhere
+            (((2.5, 7.0), (3.04, 4.0)), "pH"),
+            (((0.0, 9.9),), "°C"),
+            (((100.0, 299.0),), "mV"),
+            (((0.0, 0.0), (900.0, 1413.0)), "µS/cm"),
+            (((0.1, 0.0), (0.9, 40.0)), "°C"),
+        ],
+    )
+    def test_what_may_be_is_at_most_doubted(self, pairs: tuple[tuple[float, float], ...], unit: str) -> None:
+        assert not any(finding.grave for finding in said(*pairs, unit=unit))
+
+    def test_small_steps_that_add_up_are_an_offset_too(self) -> None:
+        assert said((7.0, 8.5), old=of_offset(0.9)) == []
+        assert any(finding.grave for finding in said((6.0, 8.1), old=of_offset(1.9)))
+
+    def test_the_present_reading_must_stay_possible(self) -> None:
+        references = refs((4.0, 7.0), (5.0, 10.0))
+        new = made(NONE, references)
+        found = review(PH, NONE, new, references, unit="pH", tolerance=0.01, present_raw=8.3)
+        assert [finding.text for finding in found if finding.grave] == [
+            "its present reading would become 19.9 pH, and 0 to 14 is possible: check the references"
+        ]
+        found = review(PH, NONE, new, references, unit="pH", tolerance=0.01, present_raw=5.2)
+        assert not any(finding.grave for finding in found)
+
+    @pytest.mark.parametrize(
+        "old",
+        [NONE, of_offset(0.4), of_pairs([(0.0, 7.0), (-177.48, 10.0)]), of_pairs([(7.1, 7.0), (9.8, 10.0)])],
+    )
+    def test_the_raw_value_behind_a_reading(self, old: Calibration) -> None:
+        assert raw_of(old, old.true(8.3)) == pytest.approx(8.3)
+
+    def test_a_curve_that_turns_back_has_no_raw_value(self) -> None:
+        assert raw_of(of_pairs([(0.0, 1.0), (1.0, 2.0), (2.0, 1.5)]), 1.7) is None
 
     def test_a_reading_that_never_settled(self) -> None:
         (finding,) = said((7.1, 7.0), uncertainty=0.3)

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from edge.cli.support import parse_when, show_bytes, show_duration, show_time, show_value
+from edge.cli.support import show_bytes, show_time, show_value
 from edge.cli.table import Column, display_width, render, shorten
+from edge.times import parse_time, show_duration
 
 VIENNA = zoneinfo.ZoneInfo("Europe/Vienna")
 NOW = round(datetime(2026, 3, 29, 12, 0, tzinfo=UTC).timestamp() * 1000)
@@ -61,19 +62,19 @@ def test_shortened_texts_fit(text: str, width: int, expected: str) -> None:
     ],
 )
 def test_times_are_read_in_the_sites_zone(text: str, expected: str) -> None:
-    found = datetime.fromtimestamp(parse_when(text, NOW, VIENNA) / 1000, UTC)
+    found = datetime.fromtimestamp(parse_time(text, NOW, VIENNA) / 1000, UTC)
     assert found.isoformat() == expected
 
 
 @pytest.mark.parametrize("text", ["", "lately", "-6", "-6y", "+6h", "2026-13-01", "6:00"])
 def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="is no time; write -90m"):
-        parse_when(text, NOW, VIENNA)
+        parse_time(text, NOW, VIENNA)
 
 
 def test_yesterday_begins_at_midnight_across_a_change_of_the_clock() -> None:
     after = round(datetime(2026, 3, 30, 12, 0, tzinfo=VIENNA).timestamp() * 1000)
-    found = datetime.fromtimestamp(parse_when("yesterday", after, VIENNA) / 1000, VIENNA)
+    found = datetime.fromtimestamp(parse_time("yesterday", after, VIENNA) / 1000, VIENNA)
     assert found.isoformat() == "2026-03-29T00:00:00+01:00"
 
 

@@ -91,6 +91,38 @@ def test_a_site_needs_its_name(tmp_path: Path) -> None:
     assert text.startswith("is missing")
 
 
+def test_an_empty_file_is_told_the_heading_it_needs(tmp_path: Path) -> None:
+    ((line, key, said),) = check(tmp_path / "config.toml", "")
+    assert (line, key) == (1, "site")
+    assert said.startswith('is missing; add [site] with name = "…"')
+
+
+def test_an_unknown_driver_does_not_hide_the_devices_other_mistakes(tmp_path: Path) -> None:
+    text = '[site]\nname = "a"\n[[devices]]\nname = "tank"\ndriver = "sjm"\ninterval_s = "2s"\n'
+    found = check(tmp_path / "config.toml", text)
+    assert [(line, key) for line, key, _ in found] == [(3, "devices.tank"), (6, "devices.tank.interval_s")]
+    assert "did you mean sim?" in found[0][2]
+
+
+def test_a_list_of_tables_that_stands_once_is_told_its_whole_heading(tmp_path: Path) -> None:
+    text = """\
+[site]
+name = "a"
+[[outputs]]
+name = "lamp"
+driver = "sim"
+kind = "light"
+safe = 0
+[outputs.envelope.limits]
+series = "tank.temperature"
+above = 30
+"""
+    ((line, key, said),) = check(tmp_path / "config.toml", text)
+    assert (line, key) == (8, "outputs.lamp.envelope.limits")
+    assert "write [[outputs.envelope.limits]], with two brackets" in said
+    assert "[[limits]]" not in said
+
+
 def test_one_file_may_serve_both_processes(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.cli.configwrite import ConfigFile, written
+from edge.cli.configwrite import BACKUPS_MAX, ConfigFile, written
 from edge.cli.support import Refused
 
 CONFIG = '[site]\nname = "reef"\n[[devices]]\nname = "tank"\ndriver = "sim"\n'
@@ -36,6 +36,37 @@ def test_it_is_taken_over(path: Path) -> None:
     assert path.with_name("config.toml.bak").read_text() == CONFIG
     assert path.with_name("config.toml.bak").stat().st_mode & 0o777 == 0o640
     assert sorted(one.name for one in path.parent.iterdir()) == ["config.toml", "config.toml.bak"]
+
+
+def backups(path: Path) -> list[str]:
+    """What is kept, the newest first."""
+    kept = [path.with_name("config.toml.bak")]
+    kept += [path.with_name(f"config.toml.bak.{number}") for number in range(1, 2 * BACKUPS_MAX)]
+    return [one.read_text() for one in kept if one.exists()]
+
+
+def test_the_first_good_file_is_never_lost(path: Path) -> None:
+    texts = [f"{NEW}# {number}\n" for number in range(BACKUPS_MAX + 5)]
+    for text in texts:
+        written(ConfigFile(path), text, lambda: "")
+    newest = texts[-BACKUPS_MAX:-1][::-1]
+    assert backups(path) == [*newest, CONFIG]
+    assert len(list(path.parent.iterdir())) == 1 + BACKUPS_MAX
+
+
+def test_few_backups_are_all_there(path: Path) -> None:
+    for number in range(3):
+        written(ConfigFile(path), f"{NEW}# {number}\n", lambda: "")
+    assert backups(path) == [f"{NEW}# 1\n", f"{NEW}# 0\n", CONFIG]
+
+
+def test_what_was_not_taken_over_leaves_one_backup(path: Path) -> None:
+    answers = iter(["no such thing", "", "no such thing", "", ""])
+    for _ in range(2):
+        with pytest.raises(Refused):
+            written(ConfigFile(path), NEW, lambda: next(answers))
+    written(ConfigFile(path), NEW, lambda: next(answers))
+    assert backups(path) == [CONFIG]
 
 
 def test_what_the_daemon_refuses_is_taken_back(path: Path) -> None:

@@ -86,6 +86,26 @@ async def test_a_reload_neither_repeats_nor_ends_an_alarm_that_stands(tmp_path: 
         assert site.problems.texts()
 
 
+async def test_a_probe_whose_device_a_reload_replaced_has_its_time_again(tmp_path: Path) -> None:
+    """As after `tidewatt calibrate`: what the old device read is dropped, and the new one was not polled yet."""
+    async with Site(tmp_path, heated()).open() as site:
+        for series in ("tank.temperature", "sump.temperature"):
+            site.image.put(a_reading(site.clock, series, 25.0))
+        await site.tick(START_QUIET_S + 1.0)
+        for series in ("tank.temperature", "sump.temperature"):
+            site.image.put(a_reading(site.clock, series, 25.0))
+        await site.tick()
+        assert site.heater.level == 1.0
+        for series in ("tank.temperature", "sump.temperature"):
+            site.image.drop(series)
+        told = len(alarms(site))
+        await site.tick()
+        assert site.heater.level == 0.0
+        assert alarms(site)[told:] == []
+        await site.tick(START_QUIET_S + 1.0)
+        assert ("input-lost", "heater") in alarms(site)[told:]
+
+
 # ------------------------------------------------------------------------------------------------ journal
 
 

@@ -18,12 +18,13 @@ import pytest
 from edge.config import Config
 from edge.demo import reef
 from edge.demo.compare import Comparison, Counts, Row, compare_facts, compare_meta, compare_rows
-from edge.demo.display import SHOW_CURSOR, Display, View, block, duration, line
+from edge.demo.display import SHOW_CURSOR, Display, View, block, line
 from edge.demo.outputs import Changes, changes_in, last_event, states, told
 from edge.demo.process import Account, Child, ChildFailed, free_port, listens
 from edge.demo.session import Outcome, readings_of
 from edge.demo.site import Addresses, Folder, birth
 from edge.settings import warnings
+from edge.times import stopwatch
 
 
 def rows(*seqs: int, log: int = 1, value: float = 1.0) -> list[Row]:
@@ -241,7 +242,7 @@ def test_in_a_terminal_the_block_is_drawn_over_itself_and_the_cursor_comes_back(
 
 
 def test_durations_are_short() -> None:
-    assert [duration(s) for s in (0, 65, 3600.9)] == ["0:00", "1:05", "1:00:00"]
+    assert [stopwatch(s) for s in (0, 65, 3600.9)] == ["0:00", "1:05", "1:00:00"]
 
 
 def test_what_a_status_says_of_readings() -> None:
@@ -258,6 +259,14 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ChildFailed, match="choose another --dir"), Folder(tmp_path).held():
         pass
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "demo"):
+        with pytest.raises(ChildFailed) as failed, Folder(folder).held():
+            raise AssertionError("it is not held")
+        assert str(failed.value) == f"cannot make {folder}: not a directory; choose another --dir"
 
 
 def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -64,8 +64,14 @@ def test_a_check_that_breaks_or_hangs_stops_no_other() -> None:
         released.wait()
         return []
 
+    def its_end(name: str) -> None:
+        """On a busy machine those that end may need longer than the one that hangs is given."""
+        for thread in threading.enumerate():
+            if thread.name == name != "two":
+                thread.join(60.0)
+
     checks = {"one": breaks, "two": hangs, "three": lambda _: [ok("well")]}
-    found = list(examine(Patient(config_path=Path("none")), checks, timeout_s=1.0))
+    found = list(examine(Patient(config_path=Path("none")), checks, timeout_s=0.1, begins=its_end))
     released.set()
     assert [(finding.check, finding.state) for finding in found] == [
         ("one", "failed"),
@@ -73,7 +79,7 @@ def test_a_check_that_breaks_or_hangs_stops_no_other() -> None:
         ("three", "ok"),
     ]
     assert "ZeroDivisionError: in the middle" in found[0].text
-    assert "no answer within 1 s" in found[1].text
+    assert "no answer within 0.1 s" in found[1].text
 
 
 def test_what_a_check_says_is_one_line() -> None:

@@ -148,6 +148,7 @@ def test_help_shows_a_commands_own_help(capsys: pytest.CaptureFixture[str]) -> N
     [
         (["first-sensr"], "did you mean first-sensor?"),
         (["stauts"], "did you mean status?"),
+        (["driver"], "did you mean drivers or write-a-driver?"),
         (["PCA9685"], "these speak of it: "),
         (["quantum", "foam"], "there are install, first-sensor, "),
     ],

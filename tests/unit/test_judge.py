@@ -148,4 +148,4 @@ def test_a_chattering_contact_is_noticed() -> None:
 def test_it_knows_nothing_of_what_decides() -> None:
     path = Path("edge/control/judge.py")
     ours = {name for name in source.imports(path, source.tree(path)) if name.startswith(("edge", "drivers"))}
-    assert {".".join(name.split(".")[:3]) for name in ours} == {"edge.control.model"}
+    assert {".".join(name.split(".")[:3]) for name in ours} == {"edge.control.rules"}

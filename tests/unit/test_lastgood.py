@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,45 @@ def test_what_is_remembered_may_be_nonsense(tmp_path: Path, monkeypatch: pytest.
     for text in ("[1]", "{", json.dumps({str(path): "/gone/control.db"})):
         lastgood.place_path().write_text(text)
         is_found(path)
+
+
+WRONG_PORT = ("port = 8081", 'port = "x"')
+
+
+def test_who_talks_to_the_daemon_goes_by_what_that_uses(tmp_path: Path) -> None:
+    path = started(tmp_path)
+    assert lastgood.in_force(path, Config)[1] is None
+    for slip in (WRONG_PORT, ('name = "reef-1"', 'name = "reef-2"')):
+        spoil(path, slip)
+        config, refused = lastgood.in_force(path, Config)
+        assert (config.web.port, config.site.name) == (8081, "reef-1")
+        assert refused is not None
+        assert str(refused).startswith(f"{path}:8: web.port")
+
+
+def test_a_mistyped_config_never_means_the_site_at_the_default_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(tmp_path)
+    monkeypatch.setattr(lastgood, "DEFAULT_DATABASE", tmp_path / "data" / "tidewatt.db")
+    with pytest.raises(ConfigInvalid, match="no such file"):
+        lastgood.in_force(tmp_path / "confg.toml", Config)
+    other = tmp_path / "other.toml"
+    other.write_text('[site]\nname = "desk"\n[stor]\npath = "desk.db"\n')
+    with pytest.raises(ConfigInvalid, match="did you mean store"):
+        lastgood.in_force(other, Config)
+    other.write_text('[site]\nname = "reef-1"\n[web]\nport = "x"\n')
+    assert lastgood.in_force(other, Config)[0].web.port == 8081
+
+
+@pytest.mark.parametrize(("config_mode", "kept_mode"), [(0o600, 0o600), (0o640, 0o640), (0o644, 0o640)])
+def test_who_may_read_the_config_may_read_the_last_good_one(
+    tmp_path: Path, config_mode: int, kept_mode: int
+) -> None:
+    path = started(tmp_path)
+    kept = tmp_path / "data" / lastgood.FILE_NAME
+    kept.unlink()
+    os.chown(path, -1, os.getegid())
+    path.chmod(config_mode)
+    lastgood.keep(path, tmp_path / "data" / "control.db")
+    assert kept.stat().st_mode & 0o777 == kept_mode

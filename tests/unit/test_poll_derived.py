@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from drivers.base import Device, Quality
+from drivers.derived import DRIVER
 from edge.cli.polled import Polled
 from edge.clock import SystemClock
 from edge.config import Config
 from edge.control.compile import compile_rules
 from edge.control.simulate import Blend
+from edge.drivermodel import flat_model
 from edge.image import Reading
 from edge.mistakes import ConfigInvalid
 from edge.poll.config import DeviceCommon, make_device
@@ -52,11 +54,8 @@ class Derivable(Rig):
 
 
 def derived(name: str, how: str, *of: str, interval_s: float = FAST_S) -> DeviceCommon:
-    from drivers.derived import DRIVER
-    from edge.poll.config import _model_of
-
     table = {"t": {"how": how, "of": of, "unit": "°C"}}
-    return _model_of(DRIVER).model_validate(
+    return flat_model(DeviceCommon, DRIVER, "Device").model_validate(
         {"name": name, "driver": "derived", "interval_s": interval_s, "timeout_s": 5.0, "derive": table}
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Verbs(CalibrateVerbs):
     """The verbs with what they are told and what they note."""
 
     def __init__(self, one: Rig) -> None:
-        self.events: list[tuple[str, str, dict[str, Any]]] = []
+        self.events: list[tuple[str, str, Mapping[str, Any]]] = []
         self.asked: Collection[str] = ()
 
         def goes_by(series: Collection[str]) -> list[dict[str, Any]]:
@@ -47,8 +47,8 @@ class Verbs(CalibrateVerbs):
 
         super().__init__(
             one.poller, one.image, one.clock,
-            lambda kind, subject, _severity, body: self.events.append((kind, subject, body)),
-            file=lambda: (Path("config.toml"), 5), goes_by=goes_by,
+            lambda kind, subject, _severity, body: self.events.append((kind, subject, body or {})),
+            file=lambda: (Path("config.toml"), "5"), goes_by=goes_by, reload="kill -HUP 5",
         )  # fmt: skip
 
     async def begun(self, **args: Any) -> dict[str, Any]:

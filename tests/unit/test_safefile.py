@@ -28,7 +28,7 @@ def fresh_plant() -> None:
 
 
 def sim(name: str, safe: float = 0.0, **options: Any) -> Entry:
-    return Entry(name=name, driver="sim", options={"plant": SITE, "part": name} | options, safe=safe)
+    return Entry(name=name, driver="sim", options={"plant": SITE} | options, safe=safe)
 
 
 def make_safe(*entries: Entry, within_s: float = 60.0) -> dict[str, str]:
@@ -191,4 +191,3 @@ def test_it_is_written_only_when_it_differs(tmp_path: Path) -> None:
     before = kept.stat().st_ino
     keep_good(path)
     assert kept.stat().st_ino == before
-    assert kept.stat().st_mode & 0o777 == 0o600

@@ -133,6 +133,8 @@ def test_a_file_from_windows_is_read(write: Write) -> None:
         ("broker = 5", "1: broker: must be a table, is 5"),
         ('[brokr]\nhost = "x"', "1: brokr: there is no such option; did you mean broker?"),
         ('[[pumps]]\nname = "A b"', '2: pumps.A b.name: does not fit, is "A b"; write small letters'),
+        ("\n[brokers.host]\nx = 1", "2: brokers: there is no such option; did you mean broker?"),
+        ("\n[[brokers.host]]\nx = 1", "2: brokers: there is no such option; did you mean broker?"),
         ('[pumps]\nname = "a"', "1: pumps: stands once, as a table; write [[pumps]], with two"),
         ("\n[[pumps]]\n", "2: pumps[0].name: is missing; add name = … (small letters)"),
         (
@@ -181,6 +183,8 @@ def test_a_validators_own_words_are_masked(write: Write) -> None:
     ("text", "expected"),
     [
         ("[broker]\nhost = localhost", "2: broker.host: not a TOML value; text needs quotes"),
+        ("[broker]\nhost = “a”", '2: broker.host: these are typographic quotes (“); use "'),
+        ("[broker]\nhost = ‘a’", '2: broker.host: these are typographic quotes (‘); use "'),
         ("[broker]\ntls = True", "2: broker.tls: not a TOML value; write true or false"),
         ("[broker]\nhost =", "2: broker.host: has no value"),
         ("[broker]\nport: 5", "2: broker.port: no equals sign"),

@@ -114,3 +114,9 @@ def test_every_value_of_any_document_has_a_line(document: dict[str, dict[str, An
     for table, held in document.items():
         for key in held:
             assert text.split("\n")[lines[(table, key)] - 1].startswith(quoted(key))
+
+
+def test_a_table_that_only_longer_headings_name_is_in_the_line_of_the_first() -> None:
+    assert find_lines("\n[a.b]\n[a.c]\n")["a",] == 2
+    assert find_lines("\n[a.b]\n[a]\n")["a",] == 3
+    assert find_lines("\n[[a.b]]\n[[a.b]]\n")["a",] == 2

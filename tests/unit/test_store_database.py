@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -58,6 +59,27 @@ async def test_the_first_write_begins_a_log_and_records_meta_anew(config: StoreC
         assert [log.begin["meta"] for log in store.logs] == [1, 4]
     rows = fetch(config, "SELECT kind, id, body FROM meta WHERE seq >= 4 ORDER BY seq")
     assert rows == [("site", "reef", '{"zone":"UTC"}'), ("device", "old", None)]
+
+
+async def test_many_metas_are_put_at_once_and_only_those_that_differ(config: StoreConfig) -> None:
+    first: dict[str, dict[str, object] | None] = {
+        "b": {"n": 1, "a": 'it\'s "5" °C'},
+        "a": {"n": 2},
+        "gone": None,
+        "odd.[0]\x00": {"n": 3},
+    }
+    async with Store.open(config, FakeClock()) as store, store.write() as tx:
+        assert await tx.put_metas("meter", first) == 3
+        assert await tx.put_metas("meter", first) == 0
+        assert await tx.put_metas("meter", {}) == 0
+        assert await tx.put_metas("tariff", {"a": {"n": 2}}) == 1, "of another kind"
+        assert await tx.put_metas("meter", {"a": {"n": 2}, "b": None}) == 1
+        assert await tx.put_metas("meter", {"b": None}) == 0
+        assert await tx.put_meta("meter", "b", first["b"])
+    rows = fetch(config, "SELECT kind, id, body FROM meta ORDER BY seq")
+    assert [row[:2] for row in rows[1:3]] == [("meter", "a"), ("meter", "odd.[0]\ufffd")]
+    assert rows[0] == rows[5] == ("meter", "b", json.dumps(first["b"], separators=(",", ":"), sort_keys=True))
+    assert rows[3:5] == [("tariff", "a", '{"n":2}'), ("meter", "b", None)]
 
 
 async def test_a_failed_write_leaves_nothing_and_gives_no_log(config: StoreConfig) -> None:

@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.clock import FakeClock
+from edge.times import parse_time
 from edge.web.backend import EventsQuery, ReadingsQuery, Unavailable
 from edge.web.replies import ROWS_PER_PIECE, answer
 from edge.web.routes import Arguments, Role, Route, integer
 from edge.web.server import create_app
-from edge.web.times import parse_time
 from tests.webdata import FakeSite
 
 NOW_MS = 1_767_225_600_000

@@ -8,6 +8,8 @@ import { Outputs } from "./outputs.js";
 import { showConnection, showDevices, showEvents, showStatus } from "./panels.js";
 import { Stream } from "./stream.js";
 
+// Of two that tell of one switch only the later is shown.
+const EVENTS_ASKED = 24;
 const byId = (id) => document.getElementById(id);
 const cards = new Cards(byId("cards"), byId("no-values"), (series) => detail.show(series));
 const detail = new Detail(cards);
@@ -36,7 +38,7 @@ function placeDevices(devices) {
 }
 
 async function loadEvents() {
-  const answer = await get("/api/v1/events?limit=12");
+  const answer = await get(`/api/v1/events?limit=${EVENTS_ASKED}`);
   if (answer) showEvents(answer.events);
 }
 

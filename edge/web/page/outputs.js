@@ -16,7 +16,7 @@ const HOLDERS = {
   oe: "the chip's OE pin",
   nobody: "nobody: it stays as it is",
 };
-const OUTCOMES = { pending: "… on its way", failed: "✕ failed" };
+export const OUTCOMES = { pending: "… on its way", failed: "✕ failed" };
 
 // The level in words: "on", "off", "80 %".
 export function levelWords(level, dimmable) {

@@ -1,6 +1,7 @@
 // Everything on the page that comes out of the status, the devices and the events.
 
 import { bytes, count, duration, make, plural, setProse, setText, timeOfDay, when } from "./format.js";
+import { levelWords, OUTCOMES } from "./outputs.js";
 
 const HEALTH = { ok: "✓ All is well", degraded: "! Needs attention", failing: "✕ Failing" };
 const CLOCK = {
@@ -206,26 +207,59 @@ function lastError({ last_error: words, last_error_at: at, next_retry_s: retry, 
 export function showEvents(events) {
   const list = byId("events");
   byId("no-events").hidden = events.length > 0;
-  list.replaceChildren(...events.slice(0, EVENTS_SHOWN).map(eventItem));
+  setText(byId("no-events"), "None yet.");
+  list.replaceChildren(...onceEach(events).slice(0, EVENTS_SHOWN).map(eventItem));
 }
 
 // What is known by its content has a name in the body.
 const shown = (subject) => (/^[0-9a-f]{64}$/.test(subject) ? `${subject.slice(0, 8)}…` : subject);
 const SEVERITY = { info: "", warning: "! ", alarm: "✕ " };
+const SWITCHED = "output";
+// For programs: they join records by these.
+const MACHINE = new Set(["change", "hash", "id"]);
 
-function eventItem({ ts, kind, subject, severity, body }) {
-  const words = Object.entries(body ?? {})
-    .map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : value])
-    .filter(([, value]) => value !== null && value !== "" && typeof value !== "object")
+// A switch is told as pending and again when it is done; a person wants it once, as it ended.
+function onceEach(events) {
+  const seen = new Set();
+  return events.filter(({ kind, body }) => {
+    const change = kind === SWITCHED ? body?.change : null;
+    if (!change) return true;
+    const first = !seen.has(change);
+    seen.add(change);
+    return first;
+  });
+}
+
+function switchWords({ from, to, text, cause, layer, who, why, error, state }) {
+  const level = (value) => (value > 0 && value < 1 ? `${Math.max(1, Math.round(value * 100))} %` : levelWords(value, false));
+  const words = [`${from === undefined || from === null ? "at the start" : level(from)} → ${level(to)}`];
+  if (OUTCOMES[state]) words.push(OUTCOMES[state]);
+  words.push(text ?? cause ?? layer);
+  if (who) words.push(`by ${who}${why ? ` (${why})` : ""}`);
+  if (error) words.push(error);
+  return words.filter(Boolean).join(" · ");
+}
+
+const isPlainList = (value) => Array.isArray(value) && value.every((one) => typeof one !== "object");
+
+function bodyWords(body) {
+  return Object.entries(body ?? {})
+    .map(([name, value]) => [name, isPlainList(value) ? value.join(", ") : value])
+    .filter(([name, value]) => !MACHINE.has(name) && value !== null && value !== "" && typeof value !== "object")
     .map(([name, value]) => `${name.replaceAll("_", " ")}: ${value}`)
     .join(" · ");
+}
+
+function eventItem({ ts, kind, subject, severity, body }) {
+  const words = kind === SWITCHED ? switchWords(body ?? {}) : bodyWords(body);
+  const title = kind === SWITCHED ? "switched" : kind.replaceAll("-", " ");
   const more = make("small", { class: "quiet" });
   setProse(more, words);
   return make(
     "li", { class: `is-${severity}` },
     make("time", { datetime: ts }, when(new Date(ts))),
     make("span", { class: "what" },
-      make("strong", {}, `${SEVERITY[severity] ?? ""}${kind.replaceAll("-", " ")}`), subject ? ` ${shown(subject)}` : "",
+      make("strong", {}, `${SEVERITY[severity] ?? ""}${title}`), subject ? ` ${shown(subject)}` : "",
       words ? more : null),
   );
 }
