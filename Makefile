@@ -32,7 +32,7 @@ $(READY): requirements.lock pyproject.toml .ci/need
 
 test: $(READY) ## all tests; installs the Debian packages they need
 	@.ci/need mosquitto=mosquitto systemd-analyze=systemd chromium=chromium openssl=openssl zsh=zsh fish=fish >&2
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 mutants: $(READY) ## each promise of the delivery protocol broken in one line, and the tests that notice; NAME=poison for some
 	@.ci/need mosquitto=mosquitto >&2
