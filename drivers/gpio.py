@@ -182,7 +182,7 @@ def _import() -> tuple[Any, Any]:
             "rpi-lgpio is not installed; install the extra: pip install 'tidewatt[pi]', or Pi OS's "
             f"python3-rpi-lgpio ({error})"
         ) from error
-    except (RuntimeError, NotImplementedError) as error:
+    except (RuntimeError, NotImplementedError) as error:  # what rpi-lgpio raises on another machine
         raise DeviceMisconfigured(
             f'no GPIO of a Raspberry Pi here ({error}); run this on a Pi, or use driver = "sim" in its place'
         ) from error

@@ -1,4 +1,4 @@
-"""A program in a terminal of its own, for tests that type."""
+"""tidewatt's command line as another process: how it is started, and a terminal of its own for tests that type."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pty
 import select
 import signal
 import struct
+import sys
 import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,19 @@ from typing import Final, Self
 PATIENCE_S: Final = 60.0
 ROWS, COLUMNS = 40, 160
 READ_BYTES: Final = 65_536
+
+
+ROOT: Final = Path(__file__).parents[1]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "edge.cli.main", *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's, but for NO_COLOR."""
+    kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
 class Terminal:

@@ -135,6 +135,7 @@ class _Member(io.RawIOBase):
         super().close()
 
 
+# NotImplementedError is what zipfile raises for a compression that it does not know.
 _UNREADABLE: Final = (
     zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError, OSError,
 )  # fmt: skip

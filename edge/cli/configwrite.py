@@ -14,6 +14,7 @@ from edge.cli.support import Refused
 from edge.config import Config
 from edge.mistakes import ConfigInvalid
 from edge.settings import load
+from edge.store.files import sync_folder
 
 BACKUP_SUFFIX: Final = ".bak"
 BACKUPS_MAX: Final = 10
@@ -57,8 +58,8 @@ class ConfigFile:
 
     def write(self, text: str) -> None:
         """Put the text in place, whole or not at all.  Raises Refused."""
-        self._unchanged()
         try:
+            self._unchanged()
             self._back_up()
             self._replace(self._bytes(text))
         except OSError as error:
@@ -108,18 +109,10 @@ class ConfigFile:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(self.path)
-            _sync_folder(self.path.parent)
+            with suppress(OSError):  # not every file system can
+                sync_folder(self.path.parent)
         finally:
             fresh.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def written(file: ConfigFile, text: str, reload: Callable[[], str]) -> None:

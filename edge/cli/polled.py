@@ -10,7 +10,7 @@ from drivers.base import Point, Quality, Sample
 from drivers.catalog import installed
 from edge.config import Config
 from edge.control.faults import Shown, Silence
-from edge.control.simulate import Blend
+from edge.control.simulated_site import Blend
 from edge.image import Reading
 from edge.poll.config import DeviceCommon, PointConfig
 from edge.poll.derived import same_valued

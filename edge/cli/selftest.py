@@ -13,7 +13,7 @@ from edge.cli.waiting import tell
 if TYPE_CHECKING:
     from edge.config import Config
     from edge.control.selftest import Case
-    from edge.control.simulate import Wiring
+    from edge.control.simulated_site import Wiring
 
 
 @click.command(
@@ -82,7 +82,7 @@ def wirings_of(config: Config) -> Mapping[str, Wiring]:
     from drivers.catalog import installed
     from edge.clock import SystemClock
     from edge.control.config import make_output
-    from edge.control.simulate import Wiring
+    from edge.control.simulated_site import Wiring
 
     drivers, clock = installed().outputs, SystemClock()
     return {

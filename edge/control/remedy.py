@@ -7,7 +7,7 @@ from typing import Final
 from edge.control.faults import OF_READING, Fault
 from edge.control.judge import OVERHEAT_K, THERMAL
 from edge.control.rules import Kind, OutputRule, Rules, Thermostat
-from edge.control.simulate import Site
+from edge.control.simulated_site import Site
 
 AWAY_K: Final = 1.5
 """A limit so far from its thermostat's target ends it before it does harm, and leaves it room to work."""

@@ -11,17 +11,8 @@ from edge.control.judge import HARMS_ON, Judge
 from edge.control.model import Layer
 from edge.control.remedy import remedy
 from edge.control.rules import Rules
-from edge.control.simulate import (
-    NO_BLENDS,
-    Believe,
-    Blends,
-    Simulation,
-    Site,
-    Step,
-    Wiring,
-    plain,
-    site_of,
-)
+from edge.control.simulate import Believe, Simulation, Step, plain
+from edge.control.simulated_site import NO_BLENDS, Blends, Site, Wiring, site_of
 
 HOUR_S: Final = 3600.0
 STEP_S: Final = 120.0

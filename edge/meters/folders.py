@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from edge.store.files import sync_folder
+
 FAILED: Final = "failed"
 """Folder in the inbox: files that were not taken, each with a text that says why."""
 INCOMING: Final = "incoming"
@@ -79,16 +81,7 @@ def keep(descriptor: int, path: Path, target: Path) -> None:
     """The fresh file gets its name; it is on the disk when this returns."""
     os.fsync(descriptor)
     path.rename(target)
-    sync(target.parent)
-
-
-def sync(folder: Path) -> None:
-    """What was named or removed in the folder is on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(target.parent)
 
 
 def remove(path: Path, like: tuple[int, int, int]) -> bool:
@@ -99,7 +92,7 @@ def remove(path: Path, like: tuple[int, int, int]) -> bool:
         path.unlink()
     except FileNotFoundError:
         return False
-    sync(path.parent)
+    sync_folder(path.parent)
     return True
 
 
@@ -118,8 +111,8 @@ def set_aside(path: Path, like: tuple[int, int, int], why: str) -> Path | None:
             text.write(why)
         keep(descriptor, part, target.with_name(target.name + ".txt"))
     path.rename(target)
-    sync(path.parent)
-    sync(folder)
+    sync_folder(path.parent)
+    sync_folder(folder)
     return target
 
 

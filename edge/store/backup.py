@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from edge.store.files import set_aside
+from edge.store.files import set_aside, sync_folder
 
 
 def copy(source: Path, target: Path) -> None:
@@ -59,11 +59,7 @@ def _swap(ready: Path, target: Path, now_ms: int) -> Path | None:
     here = any(target.with_name(target.name + suffix).exists() for suffix in ("", "-wal", "-shm"))
     aside = set_aside(target, f"aside-{now_ms}") if here else None
     ready.rename(target)
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(target.parent)
     return aside
 
 

@@ -1,4 +1,4 @@
-"""A database as files: the one lock of whoever writes it, and how it is moved out of the way whole."""
+"""A database as files: the one lock of whoever writes it, how it is moved away whole, and that it is on the disk."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ PARTS: Final = ("", "-wal", "-shm")
 """What SQLite keeps of one database, by what follows its name."""
 
 PID_CHARACTERS_MAX: Final = 20
+
+
+def sync_folder(folder: Path) -> None:
+    """What was named or removed in the folder is on the disk.  Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def lock(path: Path) -> int:

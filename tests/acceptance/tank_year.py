@@ -18,7 +18,8 @@ from drivers.base import Point, Sample
 from edge.control.faults import DRIFT_MAX, DRIFT_PER_HOUR, Fault, Shown, Silence, Trouble
 from edge.control.model import Confirm, Found, Request
 from edge.control.rules import Effect, Envelope, Kind, Limit, OutputRule, Rules, Thermostat
-from edge.control.simulate import BEGIN_MS, HEATER_W, TANK, Simulation, Step, site_of
+from edge.control.simulate import BEGIN_MS, HEATER_W, TANK, Simulation, Step
+from edge.control.simulated_site import site_of
 from edge.image import Reading
 from edge.poll.config import PointConfig
 from edge.poll.point import PointFlow

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +16,8 @@ from paho.mqtt import publish
 from edge.cli.main import run
 from edge.local import LocalRefused, LocalUnavailable, call
 from tests.services import Mosquitto, MosquittoOptions, free_port
+from tests.terminal import ROOT, command, environment
 
-ROOT = Path(__file__).parents[2]
 START_TRIES = 1200
 CONFIG = """\
 [site]
@@ -45,15 +43,6 @@ safe = 0
 ACL = ("user reef", "topic readwrite tidewatt/v1/reef/#")
 MUTE = ("user reef", "topic read tidewatt/v1/reef/#", "user other", "topic write tidewatt/v1/reef/#")
 DEAF = ("user reef", "topic write tidewatt/v1/reef/#", "topic read tidewatt/v1/reef/held")
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "edge.cli.main", *arguments]
-
-
-def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
 @pytest.fixture

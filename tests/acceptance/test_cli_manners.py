@@ -22,9 +22,8 @@ from edge.cli.main import VERBS, cli, run
 from edge.control import lastgood
 from tests.meterstore import nem12, write
 from tests.services import free_port
-from tests.terminal import Terminal
+from tests.terminal import ROOT, Terminal, command, environment
 
-ROOT = Path(__file__).parents[2]
 CONFIG = """\
 [site]
 name = "reef"
@@ -68,15 +67,6 @@ USES: Final[Mapping[str, str]] = {
     "demo": "--port none",
 }  # fmt: skip
 """Command -> what a person writes behind it, in this order on a site whose daemon does not run."""
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "edge.cli.main", *arguments]
-
-
-def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from functools import cache
 from edge.control.faults import Fault, Shown, Trouble
 from edge.control.model import Balance, Found
 from edge.control.rules import Effect, Envelope, Kind, Limit, OutputRule, Rules, Thermostat
-from edge.control.simulate import Believe, Simulation, Step, plain, site_of
+from edge.control.simulate import Believe, Simulation, Step, plain
+from edge.control.simulated_site import site_of
 from edge.image import Reading
 
 STEP_S = 30.0

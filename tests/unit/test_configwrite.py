@@ -131,3 +131,11 @@ def test_a_full_disk_leaves_it_as_it_was(path: Path, monkeypatch: pytest.MonkeyP
         written(ConfigFile(path), NEW, lambda: "")
     assert path.read_text() == CONFIG
     assert sorted(one.name for one in path.parent.iterdir()) == ["config.toml", "config.toml.bak"]
+
+
+def test_one_that_is_gone_meanwhile_is_told(path: Path) -> None:
+    file = ConfigFile(path)
+    path.unlink()
+    with pytest.raises(Refused, match=r"config\.toml could not be written \(No such file"):
+        file.write(NEW)
+    assert list(path.parent.iterdir()) == []

@@ -10,7 +10,8 @@ import pytest
 from drivers import tank as physics
 from edge.control.balance import recalled, remembered
 from edge.control.heat import KNOWN_S, Heat, Sums, advanced, change, learn, loss, seen
-from edge.control.simulate import BEGIN_MS, HEATER_W, TANK, Simulation, plain, site_of
+from edge.control.simulate import BEGIN_MS, HEATER_W, TANK, Simulation, plain
+from edge.control.simulated_site import site_of
 from tests.unit.heat_parts import HOUR_S, NO_CHECK, balance, flickering, run, taught
 
 CAPACITY = TANK.volume_l * 4186.0

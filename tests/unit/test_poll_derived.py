@@ -14,7 +14,7 @@ from edge.cli.polled import Polled
 from edge.clock import SystemClock
 from edge.config import Config
 from edge.control.compile import compile_rules
-from edge.control.simulate import Blend
+from edge.control.simulated_site import Blend
 from edge.drivermodel import flat_model
 from edge.image import Reading
 from edge.mistakes import ConfigInvalid

@@ -11,7 +11,8 @@ from drivers.base import HoldBy, Quality
 from edge.control.faults import Fault, Silence, Trouble, shown
 from edge.control.rules import Kind, Limit, OutputRule, Rules
 from edge.control.selftest import ALL, faults_of, selftest
-from edge.control.simulate import HEATER_W, TANK, Simulation, Wiring, plain, site_of
+from edge.control.simulate import HEATER_W, TANK, Simulation, plain
+from edge.control.simulated_site import Wiring, site_of
 from tests.acceptance.tank_year import MAINS, POWER, PROBES, RULES, SITE
 
 HOUR_S = 3600.0

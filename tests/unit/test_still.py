@@ -16,7 +16,8 @@ from edge.control.heat import Sums
 from edge.control.model import Confirm, Found, Request
 from edge.control.remember import recall, remember
 from edge.control.rules import Envelope, Limit, Rules
-from edge.control.simulate import Believe, Simulation, Step, plain, site_of
+from edge.control.simulate import Believe, Simulation, Step, plain
+from edge.control.simulated_site import site_of
 from edge.control.still import Still, looked
 from edge.image import STUCK, Reading
 from tests.unit.heat_parts import HOUR_S, NO_CHECK, PROBE_STEP_C, RULES, STEP_S, SUMP, TANK, trouble
