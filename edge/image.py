@@ -14,6 +14,8 @@ from drivers.base import STANDS_IN, Kind, Quality
 
 STUCK: Final = "stuck"
 UNCONFIRMED: Final = "unconfirmed"
+CALIBRATING: Final = "calibrating"
+"""Reason of a value whose probe is not in its place, because a person calibrates it."""
 DOUBTED: Final = frozenset({STUCK, UNCONFIRMED})
 """Reasons of a value that is the probe's own and is bad only because it is not trusted now."""
 

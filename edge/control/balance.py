@@ -19,6 +19,7 @@ from edge.control.heat import (
     expect,
     learn,
     noisier,
+    sane,
     seen,
     shaken,
 )
@@ -182,7 +183,7 @@ def _heat(body: Mapping[str, Any]) -> Heat:
     changes = tuple(None if each is None else _numbers((each,), 1)[0] for each in body["changes"])
     if len(changes) != HOURS:
         raise ValueError("not a day")
-    return Heat(
+    heat = Heat(
         x=x,
         at=Sums(at_s=at_s),
         h=h,
@@ -196,6 +197,9 @@ def _heat(body: Mapping[str, Any]) -> Heat:
         learnt_s=learnt_s,
         steady_s=steady_s,
     )
+    if not sane(heat):
+        raise ValueError("rates that no water has")
+    return heat
 
 
 def _numbers(values: Sequence[Any], count: int) -> tuple[float, ...]:

@@ -69,6 +69,8 @@ SETTLED: Final = 0.1
 """h is known when its deviation is less than this share of it."""
 PRIOR: Final = 1e-2
 """Deviation of every rate before anything is learnt, K/s: more than any room heater gives."""
+RATE_MOST: Final = 100 * PRIOR
+"""No water warms or cools so fast, K/s: a filter that says so was taught by rubbish."""
 FADE_S: Final = 3 * HOURS * HOUR_S
 """In so long a learnt noise fades to a third."""
 
@@ -276,12 +278,25 @@ def _measured(heat: Heat, place: float, width: float) -> Heat:
     e = place - heat.x
     if heat.known and e * e > OUTLIER * OUTLIER * s:
         return shaken(replace(heat, x=place))
+    if s <= 0.0:
+        return anew(heat, place)
     kx, kh, kc, kl = xx / s, xh / s, xc / s, xl / s
     p = (
         xx - kx * xx, xh - kx * xh, xc - kx * xc, xl - kx * xl,
         hh - kh * xh, hc - kh * xc, hl - kh * xl, cc - kc * xc, cl - kc * xl, ll - kl * xl,
     )  # fmt: skip
-    return replace(heat, x=heat.x + kx * e, h=heat.h + kh * e, c=heat.c + kc * e, l=heat.l + kl * e, p=p)
+    told = replace(heat, x=heat.x + kx * e, h=heat.h + kh * e, c=heat.c + kc * e, l=heat.l + kl * e, p=p)
+    return told if sane(told) else anew(heat, place)
+
+
+def sane(heat: Heat) -> bool:
+    """Whether water can have these rates; not so for one that is not a number."""
+    return all(abs(rate) <= RATE_MOST for rate in (heat.h, heat.c, heat.l))
+
+
+def anew(heat: Heat, place: float) -> Heat:
+    """Nothing is known but what the probe is like."""
+    return Heat(x=place, at=heat.at, step=heat.step, steady_s=heat.steady_s)
 
 
 def shaken(heat: Heat) -> Heat:

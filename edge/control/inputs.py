@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Final
 
 from drivers.base import Quality
 from edge.control.model import Found
 from edge.control.rules import MAX_AGE_S, Limit, OutputRule, Rules
-from edge.image import DOUBTED, STUCK, Reading
+from edge.image import CALIBRATING, DOUBTED, STUCK, Reading
 
 FUTURE_S: Final = 1.0
 """A reading may be that much younger than `now`; more is a broken clock, and no reading."""
+VALUE_MOST: Final = 1e12
+"""No sensor shows more, in any unit; what is computed with less than this never overflows."""
 START_QUIET_S: Final = 30.0
 """So long after the start, or a reload that replaced its device, an input that was never read makes outputs safe but
 no alarm yet: the first poll is due within a second or two, and the devices of one bus may each take their timeout.
@@ -80,16 +81,21 @@ class Inputs:
     def _fresh(self, reading: Reading, max_age_s: float) -> float | None:
         age_s, value = self._monotonic_s - reading.monotonic_s, reading.value
         # Written so that a NaN anywhere is no reading.
-        if value is None or not (-FUTURE_S <= age_s <= max_age_s and math.isfinite(value)):
+        if value is None or not (-FUTURE_S <= age_s <= max_age_s and abs(value) <= VALUE_MOST):
             return None
         return value
+
+    def is_calibrated(self, series: str) -> bool:
+        """Whether there is no value because a person has its probe in hand, or that of what it is made of."""
+        reading = self._snapshot.get(series)
+        return reading is not None and reading.reason.rpartition(": ")[2] == CALIBRATING
 
     def why_lost(self, series: str, rule: OutputRule | None = None) -> str:
         """A few words on why there is no value: for texts, not for deciding."""
         reading = self._snapshot.get(series)
         if reading is None:
             return "never read"
-        if reading.value is None or reading.quality is Quality.BAD or not math.isfinite(reading.value):
+        if reading.value is None or reading.quality is Quality.BAD or not abs(reading.value) <= VALUE_MOST:
             return f"bad: {reading.reason}" if reading.reason else "bad"
         if reading.value in self.stuck.get(series, ()):
             return STUCK

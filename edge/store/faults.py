@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+from contextlib import closing
 from typing import Final
 
 FAULTS_SHOWN_MAX: Final = 5
@@ -13,12 +14,13 @@ BUSY_TIMEOUT_S: Final = 30.0
 
 def faults(path: str) -> list[str]:
     """What SQLite's `quick_check` finds in the file of a path or a `file:` address."""
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, uri=path.startswith("file:"))
-    connection.execute("PRAGMA query_only = ON")
-    try:
-        found = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({FAULTS_SHOWN_MAX})")]
-    except sqlite3.DatabaseError as error:
-        found = [str(error)]
+    address = path.startswith("file:")
+    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, uri=address)) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        try:
+            found = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({FAULTS_SHOWN_MAX})")]
+        except sqlite3.DatabaseError as error:
+            found = [str(error)]
     return [line for line in found if line != "ok"]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from drivers import tank as physics
 from edge.control.balance import recalled, remembered
-from edge.control.heat import KNOWN_S, Heat, Sums, advanced, change, learn, loss, seen
+from edge.control.heat import KNOWN_S, RATE_MOST, Heat, Sums, advanced, begun, change, learn, loss, seen
 from edge.control.simulate import BEGIN_MS, HEATER_W, TANK, Simulation, plain
 from edge.control.simulated_site import site_of
 from tests.unit.heat_parts import HOUR_S, NO_CHECK, balance, flickering, run, taught
@@ -116,12 +117,31 @@ def test_a_restart_keeps_what_was_learnt_and_damage_only_forgets_it() -> None:
     again = recalled(kept, tank.state.powered_s)
     assert again is not None and again.heat is not None and again.heat.known
     assert again.heat.h == pytest.approx(HEATER_W / CAPACITY, rel=0.04)
+    assert recalled({**kept, "heat": {**kept["heat"], "rates": [1e300, 0.0, 0.0]}}, 0.0) is None
     damages: tuple[object, ...] = (None, "x", -1.0, float("nan"), [], [1.0], {})
     for key in kept["heat"]:
         for damage in damages:
             body = {**kept, "heat": {**kept["heat"], key: damage}}
             assert recalled(body, 0.0) is None or key in ("x", "at_s"), (key, damage)
     assert recalled(7, 0.0) is None and recalled({}, 0.0) is None
+
+
+def test_rates_that_no_water_has_are_forgotten() -> None:
+    tank = taught()
+    heat, sums = balance(tank).heat, balance(tank).sums
+    assert heat is not None
+    for value in (1e12, -1e12, 1e9, 400.0):
+        mad = learn(
+            begun(25.0, sums, replace(heat, learnt_s=0.0)),
+            25.0,
+            value,
+            advanced(heat, sums, sums.at_s + 20.0, 1.0, 0.0),
+        )
+        for look in range(1, 200):
+            later = advanced(mad, mad.at, mad.at.at_s + 1800.0, 1.0, 0.0)
+            mad = learn(mad, value, value * (look % 2), later)
+            assert all(map(math.isfinite, (mad.x, mad.h, mad.c, mad.l, *mad.p)))
+            assert max(map(abs, (mad.h, mad.c, mad.l))) <= RATE_MOST
 
 
 def test_a_value_that_never_changes_teaches_nothing() -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ async def test_a_damaged_file_is_set_aside(site: Site, spoil: str) -> None:
         site.path.write_bytes(content)
     else:
         body = "{" if spoil == "json" else "[1]"
-        with sqlite3.connect(site.path) as connection:
+        with closing(sqlite3.connect(site.path)) as connection, connection:
             connection.execute("UPDATE memory SET body = ?", (body,))
     loaded = site.load()
     assert loaded.found is Found.LOST
@@ -236,6 +236,17 @@ async def test_after_a_loss_a_new_file_is_begun_and_believed(site: Site) -> None
     migrate_control(site.path)
     await site.save(n=2)
     assert site.load().saved == {"n": 2}
+
+
+async def test_a_loss_is_not_forgotten_by_a_stop_before_the_first_save(site: Site) -> None:
+    await site.save(n=1)
+    before = mark_path(site.path).read_text()
+    site.path.unlink()
+    async with site.running() as memory:
+        site.path.touch()  # without its table: a disk that takes the mark, and nothing into the file
+        memory.keep({"n": 2}, urgent=True)
+        await until(lambda: mark_path(site.path).read_text() != before, "the new file's mark")
+    assert site.load().found is Found.LOST
 
 
 async def test_a_power_cut_between_commit_and_mark_costs_nothing(site: Site) -> None:
