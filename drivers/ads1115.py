@@ -148,7 +148,7 @@ def config_of(channel: Ads1115Channel, rate: int) -> int:
 
 def _point(channel: Ads1115Channel) -> Point:
     ends = sorted(side * channel.full_scale_v * channel.scale + channel.offset for side in (-1, 1))
-    return Point(unit=channel.unit, decimals=channel.decimals, low=ends[0], high=ends[1])
+    return Point(unit=channel.unit, decimals=channel.decimals, low=ends[0], high=ends[1], apart=True)
 
 
 def make(options: Any, _clock: Clock) -> Device:

@@ -82,6 +82,8 @@ class Point:
     kind      its class
     volatile  a register that begins at 0 with each Device object: the daemon adds what was there before, and
               keeps the sum over restarts and crashes
+    apart     a sensor of its own, which stays in its place when another of its device is taken out; else the
+              device's sensors are one body, and calibrating one of them takes all out of use
     """
 
     unit: str
@@ -90,6 +92,7 @@ class Point:
     high: float | None = None
     kind: Kind = Kind.SAMPLE
     volatile: bool = False
+    apart: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError: a driver that makes such a point is at fault, and says so where it is loaded."""
@@ -179,11 +182,15 @@ class Terms:
     name    the output's name
     safe    the level to be in when in doubt, 0.0-1.0
     hold_s  without a `write` for so long it has to go safe by itself, seconds; 0: it need not
+    kind    what hangs on it: "heater", "light"; "" where nobody said
+    cutoff  the output that is before it and cuts it off, "" for none
     """
 
     name: str
     safe: float = 0.0
     hold_s: float = 0.0
+    kind: str = ""
+    cutoff: str = ""
 
 
 class Output(ABC):

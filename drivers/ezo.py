@@ -39,8 +39,8 @@ LOOKS_MAX: Final = 6
 SUPPLY: Final = "supply"
 RESTART: Final = "restart"
 STATUS_POINTS: Final[Mapping[str, Point]] = {
-    SUPPLY: Point(unit="V", decimals=3, low=2.5, high=6.0),
-    RESTART: Point(unit="", decimals=0, low=0.0, high=4.0),
+    SUPPLY: Point(unit="V", decimals=3, low=2.5, high=6.0, apart=True),
+    RESTART: Point(unit="", decimals=0, low=0.0, high=4.0, apart=True),
 }
 #: Why it started last, as `Status` says it: power, software, brown-out, watchdog, unknown.
 RESTARTS: Final = "PSBWU"

@@ -27,7 +27,7 @@ IIO_TYPES: Final[Mapping[str, tuple[Point, float]]] = {
     "temp": (Point(unit="°C", decimals=3, low=-273.15, high=2000.0), 1e-3),
     "humidityrelative": (Point(unit="%", decimals=3, low=0.0, high=100.0), 1e-3),
     "pressure": (Point(unit="hPa", decimals=2, low=0.0), 10.0),
-    "voltage": (Point(unit="V", decimals=5), 1e-3),
+    "voltage": (Point(unit="V", decimals=5, apart=True), 1e-3),
     "current": (Point(unit="A", decimals=5), 1e-3),
     "power": (Point(unit="W", decimals=4), 1e-3),
     "resistance": (Point(unit="Ω", decimals=2, low=0.0), 1.0),

@@ -30,14 +30,14 @@ class Measure(enum.StrEnum):
 
 
 POINTS: Final[Mapping[Measure, Point]] = {
-    Measure.POWER: Point(unit="W", decimals=1),
+    Measure.POWER: Point(unit="W", decimals=1, apart=True),
     Measure.ENERGY: Point(unit="Wh", decimals=3, low=0.0, kind=Kind.REGISTER),
     Measure.RETURNED: Point(unit="Wh", decimals=3, low=0.0, kind=Kind.REGISTER),
-    Measure.VOLTAGE: Point(unit="V", decimals=1, low=0.0),
-    Measure.CURRENT: Point(unit="A", decimals=3),
+    Measure.VOLTAGE: Point(unit="V", decimals=1, low=0.0, apart=True),
+    Measure.CURRENT: Point(unit="A", decimals=3, apart=True),
     Measure.TEMPERATURE: Point(unit="°C", decimals=2, low=-55.0, high=125.0),
     Measure.HUMIDITY: Point(unit="%", decimals=1, low=0.0, high=100.0),
-    Measure.INPUT: Point(unit="", decimals=0, low=0.0, high=1.0),
+    Measure.INPUT: Point(unit="", decimals=0, low=0.0, high=1.0, apart=True),
 }
 #: Where each is for channel N, by the first that is there.  An add-on's probes count from 100.
 SECOND: Final[Mapping[Measure, Sequence[str]]] = {

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import click
 
+from edge.cli.calibrateasked import At, Wanted, at_of
 from edge.cli.calibratestore import How
-from edge.cli.calibratewalk import At, Walk, Wanted, at_of
+from edge.cli.calibratewalk import Walk
 from edge.cli.outputs import Duration
 from edge.cli.support import Cli, json_option, pass_cli, why_option
 from edge.cli.terminal import Terminal
@@ -47,7 +48,8 @@ Examples:
 
 \b
 Settled: over the window (--window, 30s) the raw value neither drifts nor scatters by more than the point's
-kind asks for (pH: 0.01), or by more than its own noise.  Enter takes it earlier; Ctrl-C changes nothing.
+kind asks for (pH: 0.01), or by more than its own noise, and has no more than that left to go.  Enter takes it
+earlier; Ctrl-C changes nothing.
 A single reference moves the point as a whole: the slope of a calibration that is there stays.
 Atlas EZO circuits keep a calibration of their own in the chip, which tidewatt never writes: this one comes on
 top of it.
@@ -73,7 +75,7 @@ top of it.
     default=PATIENCE_S,
     help="After that long it is said what keeps it from settling. [default: 5m]",
 )
-@click.option("--alone", is_flag=True, help="Only this point is out of its place, not its whole device.")
+@click.option("--alone", is_flag=True, help="Only this point is out of its place, not what shares its body.")
 @click.option("--dry-run", is_flag=True, help="Measure and say what would change; store nothing.")
 @click.option("--print", "print_only", is_flag=True, help="Print what to paste; leave the config file alone.")
 @click.option("--yes", is_flag=True, help="Ask nothing: the probe is where it belongs.")
@@ -99,9 +101,10 @@ def calibrate(
 ) -> int:
     """Calibrate DEVICE.POINT by references: buffers, ice water, weights.
 
-    The daemon reads the probe.  Until the end, whatever the device says is stored as bad (calibrating) and control
-    does not go by it; if this terminal dies, it counts again by itself after five minutes.  The calibration is
-    written into the config file, which keeps its comments, and taken over at once.
+    The daemon reads the probe.  Until the end, what the probe says is stored as bad (calibrating) and control does not
+    go by it, over a restart too; if this terminal dies, it counts again by itself after five minutes.  Other points of
+    its device go on where their sensors stay in their place.  The calibration is written into the config file, which
+    keeps its comments, and taken over at once.
     """
     _check_usage(point, at, window, yes=yes)
     how = How(store=not (dry_run or print_only), yes=yes, force=force, why=why or f"calibrate {point}")

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from edge.cli import calibratetold as told
@@ -41,10 +42,16 @@ class Storing:
         self._reload_command = ""
         self.stored = False
 
-    def store(self, file: ConfigFile, outcome: told.Outcome, *, reload: str) -> dict[str, Any]:
-        """What became of it, as JSON has it; reload: the command that has it read again.  Raises Refused."""
+    def store(self, path: Path, outcome: told.Outcome, *, reload: str) -> dict[str, Any]:
+        """What became of it, as JSON has it.  Raises Refused.
+
+        path    the config, as it is by now: measuring takes long, and somebody may have changed it meanwhile
+        reload  the command that has it read again
+        """
         self._reload_command = reload
         terminal, how, new = self._terminal, self._how, outcome.new
+        with self._not_in_vain(outcome):
+            file = ConfigFile(path)
         kept: dict[str, Any] = {"stored": False, "file": str(file.path), "in_force": outcome.old.id}
         if new.id == outcome.old.id:
             terminal.say("nothing to change: this calibration is in force already")
@@ -64,13 +71,29 @@ class Storing:
         if not self._agreed(file, grave=any(finding.grave for finding in outcome.findings)):
             terminal.say("nothing was changed")
             return kept
-        with _uninterrupted():
-            written(file, text, self._reload)
+        with _uninterrupted(), self._not_in_vain(outcome):
+            try:
+                written(file, text, self._reload)
+            except LocalUnavailable as error:
+                self.stored = True
+                raise Refused(
+                    f"it is in the file, and counts from the daemon's next start; now it does not answer: {error}"
+                ) from error
             self.stored = True
         in_force = self._in_force(outcome)
         terminal.say(f"✓ stored in {file.path}, and in force: {new.id or 'no calibration'}", fg="green")
         terminal.say(f"  the file as it was: {file.backup}", dim=True)
         return kept | {"stored": True, "in_force": in_force, "backup": str(file.backup)}
+
+    @contextmanager
+    def _not_in_vain(self, outcome: told.Outcome) -> Iterator[None]:
+        """Where it cannot be stored now, nobody has to measure again."""
+        try:
+            yield
+        except Refused:
+            if not self.stored:
+                self._terminal.say(_again(outcome))
+            raise
 
     def _paste(
         self, file: ConfigFile, outcome: told.Outcome, change: Change | None, why: str
@@ -81,10 +104,7 @@ class Storing:
             terminal.say(f"not stored: {why}", fg="yellow")
         lines = told.show_paste(terminal, file.path, outcome.series, outcome.new, change)
         if why:
-            at = ",".join(f"{one.true:g}={one.raw:.6g}" for one in outcome.references)
-            terminal.say(
-                f"or, without measuring again: sudo tidewatt calibrate {outcome.series} --at {at} --yes"
-            )
+            terminal.say(f"or, {_again(outcome)}")
         terminal.say(f"then: {self._reload_command}", dim=True)
         return {"paste": lines}
 
@@ -100,15 +120,11 @@ class Storing:
         return answer.lower() in ("y", "yes")
 
     def _reload(self) -> str:
+        """ "" or why the daemon did not take it.  Raises LocalUnavailable."""
         try:
             self._cli.call("reload", why=self._how.why)
         except LocalRefused as error:
             return str(error)
-        except LocalUnavailable as error:
-            self.stored = True
-            raise Refused(
-                f"it is in the file, and counts from the daemon's next start; now it does not answer: {error}"
-            ) from error
         return ""
 
     def _in_force(self, outcome: told.Outcome) -> str:
@@ -125,6 +141,11 @@ class Storing:
             f"it is in the file, but the daemon goes by {found or 'none'}: the environment (TIDEWATT_DEVICES) says "
             "something else, see tidewatt config show"
         )
+
+
+def _again(outcome: told.Outcome) -> str:
+    at = ",".join(f"{one.true:g}={one.raw:.6g}" for one in outcome.references)
+    return f"without measuring again: sudo tidewatt calibrate {outcome.series} --at {at} --yes"
 
 
 @contextmanager

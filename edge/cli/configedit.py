@@ -79,10 +79,13 @@ def as_toml(value: float | list[list[float]]) -> str:
 def with_calibration(text: str, device: str, point: str, calibration: Calibration) -> str:
     """The config with this calibration of the point and not one character else changed.
 
-    text: valid TOML.  Raises CannotEdit where the device is not in it (it may come from the environment), or where
-    what came out says anything else than was meant.
+    Raises CannotEdit where the text is no TOML, where the device is not in it (it may come from the environment), or
+    where what came out says anything else than was meant.
     """
-    before = tomllib.loads(text)
+    try:
+        before = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CannotEdit(f"it is no TOML any more ({error})") from None
     tables = before.get("devices")
     places = [
         index

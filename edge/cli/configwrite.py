@@ -12,6 +12,7 @@ from typing import Final
 
 from edge.cli.support import Refused
 from edge.config import Config
+from edge.local import LocalUnavailable
 from edge.mistakes import ConfigInvalid
 from edge.settings import load
 from edge.store.files import sync_folder
@@ -44,17 +45,20 @@ class ConfigFile:
 
     def check(self, text: str) -> None:
         """Raises Refused where a config of this text would not be taken, naming the mistakes."""
-        with tempfile.TemporaryDirectory() as folder:
-            trial = Path(folder) / self.path.name
-            trial.touch(0o600)
-            trial.write_bytes(self._bytes(text))
-            try:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                trial = Path(folder) / self.path.name
+                trial.touch(0o600)
+                trial.write_bytes(self._bytes(text))
                 load(trial, Config)
-            except ConfigInvalid as error:
-                said = str(error).replace(str(trial), str(self.path))
-                raise Refused(
-                    f"the config would not be valid with it, so it was not written:\n{said}"
-                ) from None
+        except ConfigInvalid as error:
+            said = str(error).replace(str(trial), str(self.path))
+            raise Refused(f"the config would not be valid with it, so it was not written:\n{said}") from None
+        except OSError as error:
+            raise Refused(
+                f"there is no room in {tempfile.gettempdir()} to check the new config ({_why(error)}); free some and "
+                f"try again: {self.path} is as it was"
+            ) from error
 
     def write(self, text: str) -> None:
         """Put the text in place, whole or not at all.  Raises Refused."""
@@ -63,7 +67,10 @@ class ConfigFile:
             self._back_up()
             self._replace(self._bytes(text))
         except OSError as error:
-            raise Refused(f"{self.path} could not be written ({error.strerror}); it is as it was") from error
+            raise Refused(
+                f"{self.path} could not be written ({_why(error)}); it is as it was.  Free space on its disk, or see "
+                f"that {self.path.parent} may be written, and try again"
+            ) from error
 
     def _back_up(self) -> None:
         """Keep the file as it is now.  Raises OSError."""
@@ -74,6 +81,11 @@ class ConfigFile:
         fresh = Path(f"{self.backup}{FRESH_SUFFIX}")
         try:
             shutil.copy2(self.path, fresh)
+            was = self.path.stat()
+            with suppress(
+                PermissionError
+            ):  # `restore` may put this very file back, and the daemon has to read it
+                os.chown(fresh, was.st_uid, was.st_gid)
             # All move on by one; where none is free the second oldest makes room, for the first is the surest.
             for number in reversed(range(used if used < BACKUPS_MAX else BACKUPS_MAX - 2)):
                 kept[number].replace(kept[number + 1])
@@ -82,8 +94,16 @@ class ConfigFile:
             fresh.unlink(missing_ok=True)
 
     def restore(self) -> None:
-        """As it was before `write`.  Raises OSError."""
-        self._replace(self._content)
+        """As it was before `write`; a full disk has no room for another copy, but the one beside it will do.
+
+        Raises OSError.
+        """
+        try:
+            self._replace(self._content)
+        except OSError:
+            if self.backup.read_bytes() != self._content:
+                raise
+            self.backup.replace(self.path)
 
     def _unchanged(self) -> None:
         if self.path.read_bytes() != self._content:
@@ -118,13 +138,27 @@ class ConfigFile:
 def written(file: ConfigFile, text: str, reload: Callable[[], str]) -> None:
     """Check, write and have the daemon take it over; as it was when that refuses.
 
-    reload  "" or why the daemon did not take it.  Raises Refused.
+    reload  "" or why the daemon did not take it; may raise LocalUnavailable
+
+    Raises Refused; LocalUnavailable where it is written, and nobody knows whether the daemon took it.
     """
     file.check(text)
     file.write(text)
     refusal = reload()
     if not refusal:
         return
-    file.restore()
-    reload()
+    try:
+        file.restore()
+    except OSError as error:
+        raise Refused(
+            f"the daemon did not take it over ({refusal}) and goes on by the config as it was, but {file.path} holds "
+            f"the new one and could not be put back ({_why(error)}).  The old one is {file.backup}: see to the disk, "
+            f"then: sudo cp -p {file.backup} {file.path}"
+        ) from error
+    with suppress(LocalUnavailable):  # it goes by the old one anyway; this takes back what it says of the new
+        reload()
     raise Refused(f"the daemon did not take it over ({refusal}); {file.path} is as it was")
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -38,6 +38,7 @@ class Probe:
         self._out_since_s: float | None = None
         self.trouble = ""  # what keeps the device from being read
         self.gap = ""  # why its newest reading was of no use
+        self.kept = True  # whether the daemon would know of it after a restart
 
     @property
     def begun(self) -> bool:
@@ -47,6 +48,7 @@ class Probe:
         """The point does not count from now on; gives who was at it before.  Raises LocalRefused."""
         told = self._cli.call("calibrate.begin", series=self.series, lease_s=self.lease_s, **self._more)
         self._token, self.lease_s, self._seen = told["token"], told["lease_s"], 0
+        self.kept = told["kept"]
         return str(told["before"])
 
     def look(self) -> list[tuple[float, float | None, str]]:
@@ -77,10 +79,10 @@ class Probe:
         self.begin()
 
     def end(self, outcome: str) -> None:
-        """It counts again."""
+        """It counts again.  Raises LocalUnavailable, LocalRefused; then it may be asked again."""
         if self.begun:
-            token, self._token = self._token, ""
-            self._cli.call("calibrate.end", series=self.series, token=token, outcome=outcome)
+            self._cli.call("calibrate.end", series=self.series, token=self._token, outcome=outcome)
+            self._token = ""
 
     def shown(self, raw: float) -> str:
         """A raw value; its unit may be another than the point's."""
@@ -139,7 +141,7 @@ def _answered(terminal: Terminal) -> bool:
 
 
 def _gathered(samples: list[tuple[float, float]], probe: Probe) -> list[tuple[float, float]]:
-    """With the new ones; a reading that failed begins the wait anew."""
+    """With the new ones; a reading that failed, or a device that does, begins the wait anew."""
     for at_s, raw, reason in probe.look():
         if raw is None:
             samples = []
@@ -147,7 +149,7 @@ def _gathered(samples: list[tuple[float, float]], probe: Probe) -> list[tuple[fl
         else:
             probe.gap = ""
             samples.append((at_s, raw))
-    return samples
+    return [] if probe.trouble else samples
 
 
 def _out_of_patience(terminal: Terminal, patience_s: float, words: str) -> None:

@@ -1,7 +1,7 @@
 """While a probe is being calibrated, what it says is not the site's: marked bad, for as long as somebody is there.
 
 A person's program asks to begin, looks again and again, and ends it.  When it dies its lease runs out, and the
-readings count again by themselves.
+readings count again by themselves.  `calibration_leases` keeps the marks over a restart of the daemon.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import anyio
+
 from drivers.base import Clock, Point, Quality, Sample
-from edge.image import Reading
+from edge.image import CALIBRATING, Reading
 from edge.poll import plausibility
 from edge.poll.calibration import Calibration
 from edge.poll.config import DeviceCommon, PointConfig
 from edge.poll.point import number_of
 from edge.supervisor import PutEvent
 
-CALIBRATING: Final = "calibrating"
 LEASE_S: Final = 300.0
 """Long enough to log in again when a connection broke while the probe stands in a buffer."""
 LEASE_MIN_S: Final = 1.0
@@ -43,11 +44,15 @@ class RawSample:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Procedure:
-    """One calibration under way.  marked: every series that does not count meanwhile."""
+    """One calibration under way.
+
+    marked  every series that does not count meanwhile
+    point   None where it was begun before the daemon's restart: it marks, but whoever measures has to begin anew
+    """
 
     series: str
     marked: frozenset[str]
-    point: Point
+    point: Point | None
     who: str
     lease_s: float
     token: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -58,21 +63,25 @@ class Procedure:
 
     def note(self, sample: Sample, at_s: float) -> None:
         """Keep the raw value, but not the same one again that a device only remembers."""
+        if self.point is None:
+            return
         if self.samples and at_s <= self.samples[-1].at_s + SAME_S:
             return
         self.count += 1
-        raw, reason = self._raw(sample)
+        raw, reason = _raw(sample, self.point)
         self.samples.append(RawSample(self.count, at_s, raw, reason))
 
-    def _raw(self, sample: Sample) -> tuple[float | None, str]:
-        raw, trouble = number_of(sample.value)
-        if raw is None:
-            return None, sample.reason or trouble
-        if sample.quality is Quality.BAD:
-            return None, sample.reason
-        if not plausibility.in_range(raw, self.point.low, self.point.high):
-            return None, plausibility.RANGE
-        return raw, ""
+
+def _raw(sample: Sample, point: Point) -> tuple[float | None, str]:
+    """The value where it can be one; None with the reason."""
+    raw, trouble = number_of(sample.value)
+    if raw is None:
+        return None, sample.reason or trouble
+    if sample.quality is Quality.BAD:
+        return None, sample.reason
+    if not plausibility.in_range(raw, point.low, point.high):
+        return None, plausibility.RANGE
+    return raw, ""
 
 
 class Calibrating:
@@ -82,6 +91,7 @@ class Calibrating:
         self._clock = clock
         self._on_event = on_event
         self._marked: dict[str, Procedure] = {}
+        self._lapsed = anyio.Event()
 
     def __bool__(self) -> bool:
         return bool(self._marked)
@@ -96,9 +106,17 @@ class Calibrating:
         before = {other.token: other for one in procedure.marked if (other := self._marked.get(one))}
         for other in before.values():
             self._drop(other)
-        self._marked |= dict.fromkeys(procedure.marked, procedure)
         self.renew(procedure)
+        self.recall(procedure)
         return procedure, ", ".join(other.who for other in before.values())
+
+    def recall(self, procedure: Procedure) -> None:
+        """Mark what one marks that has begun, now or before a restart of the daemon."""
+        self._marked |= dict.fromkeys(procedure.marked, procedure)
+
+    def under_way(self) -> list[Procedure]:
+        """All that are, each once; one whose lease has run out is among them until somebody looks."""
+        return list({procedure.token: procedure for procedure in self._marked.values()}.values())
 
     def renew(self, procedure: Procedure) -> None:
         procedure.until_s = self._clock.monotonic_s() + procedure.lease_s
@@ -128,7 +146,13 @@ class Calibrating:
 
     def _lapse(self, procedure: Procedure) -> None:
         self._drop(procedure)
+        self._lapsed.set()
         self._on_event("calibration-lapsed", procedure.series, "warning", {"who": procedure.who})
+
+    async def wait_lapsed(self) -> None:
+        """Until the next one lapses."""
+        await self._lapsed.wait()
+        self._lapsed = anyio.Event()
 
 
 def marked(reading: Reading) -> Reading:

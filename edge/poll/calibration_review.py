@@ -1,100 +1,36 @@
 """What measured references make of a point's calibration, and whether that can be believed.  Pure.
 
-Electrodes: Nernst's slope is 59.16 mV a pH at 25 °C (IUPAC); makers (Hanna, Corning) call 85-105 % of it and
-±30 mV at pH 7 healthy, and meters (TPS) refuse less than 70 % of it.
+Two steps, as the field has them: outside what makers call healthy it is said what to do (clean, fresh solution, a new
+probe); only what no probe does is not stored unless a person insists.  `calibration_kinds` has the bounds of offsets.
+
+A pH electrode's slope is 59.16 mV a pH at 25 °C (Nernst; IUPAC).  Healthy: 92 % of it (Orion) to 105 % (Corning,
+Hanna); below 85 % Corning asks for full care or a new electrode.  No electrode: below 70 %, where TPS's MC-81 fails;
+above 115 %, for 105 % of one at 50 °C (64.1 mV a pH) that is read as one at 25 °C is 114 %.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from edge.poll.calibration import PAIRS_MAX, Calibration, of_offset, of_pairs
+from edge.poll.calibration import Calibration, of_offset, of_pairs
+from edge.poll.calibration_kinds import Kind
 
 NERNST_MV: Final = 59.16
 PH_NEUTRAL: Final = 7.0
-NERNST_SHARES: Final = (0.85, 1.05)
+NERNST_SHARES: Final = (0.92, 1.05)
+NERNST_WORN: Final = 0.85
 NERNST_ALIVE: Final = (0.7, 1.15)
-"""Outside these no electrode is alive, or a buffer is none."""
 NERNST_BELIEVED: Final = (0.4, 1.3)
 NERNST_UNITS: Final = (("mV", NERNST_MV), ("V", NERNST_MV / 1000.0), ("pH", 1.0))
 GAINS: Final = (0.8, 1.25)
 """Outside these the raw value was far off for something that measures in the point's unit already."""
 SIGNIFICANT: Final = 6
-APART_MIN: Final = 10.0  # tolerances between two references
 MOVED_MIN: Final = 5.0  # uncertainties between two raw values
 VAGUE: Final = 0.02  # uncertainty as a share of the span
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """A kind of point.
-
-    references  true values that are usual for it, in its unit; none: the person says
-    tolerance   how still a reading has to be: that, or `share` of the reference where it is more
-    correction_max  a single reference that is farther off is doubted
-    offset_max  an offset beyond that is no probe's; of a pH electrode, at pH 7
-    possible    what a true value can be at all
-    place       reference -> what a person does; `elsewhere` for all other references
-    """
-
-    name: str
-    references: tuple[float, ...] = ()
-    tolerance: float = 0.0
-    correction_max: float = math.inf
-    offset_max: float = math.inf
-    possible: tuple[float, float] = (-math.inf, math.inf)
-    share: float = 0.0
-    place: tuple[tuple[float, str], ...] = ()
-    elsewhere: str = "bring the probe to what is {true} for certain"
-
-    def task(self, true: float, text: str) -> str:
-        """What to do for a reference; text: its value with its unit."""
-        return dict(self.place).get(true, self.elsewhere).format(true=text)
-
-
-_DRY: Final = "dry the probe and hold it in the air"
-_SOLUTION: Final = "rinse the probe and put it into the solution of {true}"
-KINDS: Final = {
-    "pH": Kind(
-        name="pH", references=(7.0, 10.0), tolerance=0.01, correction_max=1.0,
-        offset_max=2.0, possible=(0.0, 14.0),
-        elsewhere="rinse the probe, put it into the buffer of {true} and stir",
-    ),
-    "mV": Kind(name="ORP", references=(225.0,), tolerance=1.0, correction_max=50.0, offset_max=200.0,
-               possible=(-1100.0, 1100.0), elsewhere=_SOLUTION),
-    "µS/cm": Kind(name="conductivity", references=(0.0, 1413.0), tolerance=2.0, share=0.002,
-                  possible=(0.0, 500_000.0), place=((0.0, _DRY),), elsewhere=_SOLUTION),
-    "mS/cm": Kind(name="conductivity", references=(0.0, 53.0), tolerance=0.02, share=0.002,
-                  possible=(0.0, 500.0), place=((0.0, _DRY),), elsewhere=_SOLUTION),
-    "PSU": Kind(name="salinity", references=(0.0, 35.0), tolerance=0.05, share=0.002,
-                possible=(0.0, 100.0), place=((0.0, _DRY),), elsewhere=_SOLUTION),
-    "°C": Kind(name="temperature", references=(0.0,), tolerance=0.05, correction_max=3.0,
-               offset_max=10.0, possible=(-100.0, 250.0),
-               place=((0.0, "put the probe into melting ice with a little water, and stir"),),
-               elsewhere="put the probe beside a good thermometer that shows {true}"),
-    "%": Kind(name="humidity", references=(32.8, 75.3), tolerance=0.3, possible=(0.0, 100.0),
-              place=((32.8, "close the probe in over wet magnesium chloride (32.8 %)"),
-                     (75.3, "close the probe in over wet table salt (75.3 %)"))),
-    "kg": Kind(name="weight", share=0.002, place=((0.0, "take everything off the scale"),),
-               elsewhere="put {true} on the scale"),
-    "g": Kind(name="weight", share=0.002, place=((0.0, "take everything off the scale"),),
-              elsewhere="put {true} on the scale"),
-}  # fmt: skip
-OTHER: Final = Kind(name="", share=0.002)
-SEA: Final = 20_000.0
-SEA_REFERENCES: Final = (0.0, 53_000.0)
-
-
-def kind_of(unit: str, value: float | None) -> Kind:
-    """The kind of a point by its unit; the present value says whether conductivity is the sea's."""
-    kind = KINDS.get(unit, OTHER)
-    if unit == "µS/cm" and value is not None and value > SEA:
-        return replace(kind, references=SEA_REFERENCES, tolerance=20.0, share=0.0)
-    return kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,43 +58,14 @@ def tolerance_at(kind: Kind, true: float, trues: Sequence[float], decimals: int,
     return wanted * _raw_per_true(old)
 
 
-def reference_mistake(trues: Sequence[float], kind: Kind, decimals: int) -> str:
-    """Why these references will not do; "" where they may."""
-    if not trues:
-        return "no reference value was given; name one or more: --at 7,10"
-    if len(trues) > PAIRS_MAX:
-        return f"{len(trues)} references are too many; {PAIRS_MAX} at most"
-    if not all(math.isfinite(true) for true in trues):
-        return "a reference must be a finite number"
-    apart = APART_MIN * max(kind.tolerance, 10.0**-decimals)
-    for low, high in pairwise(sorted(trues)):
-        if high - low < apart:
-            return (
-                f"the references {low:g} and {high:g} are too near each other: noise would make the slope; "
-                f"take some that are {apart:g} or more apart"
-            )
-    return ""
-
-
-def impossible(trues: Sequence[float], kind: Kind, unit: str) -> str:
-    """Which references nothing of this kind can have; "" where all may be."""
-    low, high = kind.possible
-    found = [true for true in trues if not low <= true <= high]
-    if not found:
-        return ""
-    what = ", ".join(f"{true:g}" for true in found)
-    return f"{what} is no {kind.name} ({low:g} to {high:g} {unit} is possible): a slip?"
-
-
 def made(old: Calibration, references: Sequence[Reference]) -> Calibration:
     """The new calibration.  A single reference moves the old one as a whole: its slope stays.
 
     Raises ValueError where two raw values are the same.
     """
-    pairs = [(rounded(one.raw), one.true) for one in references]
-    if len(pairs) > 1:
-        return of_pairs(pairs)
-    raw, true = pairs[0]
+    if len(references) > 1:
+        return of_pairs([(rounded(one.raw), one.true) for one in references])
+    raw, true = references[0].raw, references[0].true
     shift = true - old.true(raw)
     if len(old.pairs) > 1:
         return of_pairs([(raw_, rounded(true_ + shift)) for raw_, true_ in old.pairs])
@@ -211,18 +118,27 @@ def review(
     present_raw  what the probe said in its place; None where nobody knows
     """
     zero = _zero(kind, new, unit)
-    last = (*_slope(unit, new), *zero, *_present(kind, new, unit, present_raw))
+    first = [*_order(references, old, new, unit), *_moved(references)]
     if len(references) == 1:
-        single = _single(kind, old, references[0], unit, tolerance)
-        return (*(() if zero else single), *last)
-    return (*_order(references), *_moved(references), *last)
+        far = _far(kind, old, references[0], unit)
+        first = _vague(references[0], unit, tolerance)
+        # Both are about the same number; what no probe does says more than a slip, and a slip more than wear.
+        zero = zero if any(finding.grave for finding in zero) else far or zero
+    return (*first, *_slope(unit, new), *zero, *_present(kind, new, unit, present_raw))
 
 
 def _zero(kind: Kind, new: Calibration, unit: str) -> list[Finding]:
-    """An offset, or an electrode's zero point, that is no probe's; small steps that add up are found here too."""
+    """An offset, or an electrode's zero point, that is not healthy; small steps that add up are found here too."""
     off = _zero_off(new, unit)
-    if off is None or abs(off) <= kind.offset_max:
+    if off is None or abs(off) <= kind.offset_healthy:
         return []
+    if abs(off) <= kind.offset_max:
+        return [
+            Finding(
+                f"an offset of {off:+.3g} {unit} is more than a healthy probe's (±{kind.offset_healthy:g} {unit}): "
+                f"{kind.care}"
+            )
+        ]
     text = f"an offset of {off:+.3g} {unit} is no probe's (±{kind.offset_max:g} {unit} is possible): "
     return [Finding(text + "was the reference mistaken, or is the probe broken?", grave=True)]
 
@@ -244,33 +160,47 @@ def _present(kind: Kind, new: Calibration, unit: str, raw: float | None) -> list
     return [Finding(f"{text}: check the references", grave=True)]
 
 
-def _single(kind: Kind, old: Calibration, reference: Reference, unit: str, tolerance: float) -> list[Finding]:
-    found: list[Finding] = []
+def _far(kind: Kind, old: Calibration, reference: Reference, unit: str) -> list[Finding]:
+    """A single step that is too long."""
     off = reference.true - old.true(reference.raw)
-    if abs(off) > kind.correction_max:
-        found.append(
-            Finding(
-                f"a correction by {off:+.3g} {unit} is more than a sound probe needs: is it in what is "
-                f"{reference.true:g}?"
-            )
-        )
-    if reference.uncertainty > tolerance:
-        vague = f"{reference.uncertainty:.2g} {unit}".strip()
-        found.append(Finding(f"the reading is uncertain by {vague}: noise or drift; look at the cable"))
-    return found
-
-
-def _order(references: Sequence[Reference]) -> list[Finding]:
-    trues = [one.true for one in sorted(references, key=lambda one: one.raw)]
-    if trues in (sorted(trues), sorted(trues, reverse=True)):
+    if abs(off) <= kind.correction_max:
         return []
     return [
         Finding(
-            "the raw values do not follow the references up or down: two were exchanged, or one was not settled; "
-            "measure again",
-            grave=True,
+            f"a correction by {off:+.3g} {unit} is more than a sound probe needs: is it in what is "
+            f"{reference.true:g}?"
         )
     ]
+
+
+def _vague(reference: Reference, unit: str, tolerance: float) -> list[Finding]:
+    if reference.uncertainty <= tolerance:
+        return []
+    vague = f"{reference.uncertainty:.2g} {unit}".strip()
+    return [Finding(f"the reading is uncertain by {vague}: noise or drift; look at the cable")]
+
+
+def _order(references: Sequence[Reference], old: Calibration, new: Calibration, unit: str) -> list[Finding]:
+    trues = [one.true for one in sorted(references, key=lambda one: one.raw)]
+    if trues not in (sorted(trues), sorted(trues, reverse=True)):
+        text = "the raw values do not follow the references up or down"
+        return [Finding(f"{text}: two were exchanged, or one was not settled; measure again", grave=True)]
+    before = slope(old) if len(old.pairs) > 1 else 1.0 if _in_its_unit(new, unit) else 0.0
+    if before * slope(new) >= 0.0:
+        return []
+    way = "fall" if before > 0.0 else "rise"
+    return [
+        Finding(
+            f"the raw values {way} while the references rise: two were exchanged; measure again", grave=True
+        )
+    ]
+
+
+def _in_its_unit(calibration: Calibration, unit: str) -> bool:
+    """Whether the raw value is in the point's unit already, by how much of it counts for one."""
+    if unit == "pH":
+        return (nernst(calibration) or ("",))[0] == "pH"
+    return GAINS[0] <= abs(slope(calibration)) <= GAINS[1]
 
 
 def _moved(references: Sequence[Reference]) -> list[Finding]:
@@ -305,34 +235,8 @@ def _slope(unit: str, new: Calibration) -> list[Finding]:
                     "was mistaken for another, or the electrode is dead"
                 )
             ]
-        share = electrode[2]
-        low, high = NERNST_ALIVE
-        if not low <= share <= high:
-            return [
-                Finding(
-                    f"the electrode gives {share:.0%} of its ideal slope, and none that works less than {low:.0%} "
-                    f"or more than {high:.0%}: a buffer was mistaken for another, or the electrode is dead",
-                    grave=True,
-                )
-            ]
-        low, high = NERNST_SHARES
-        if share < low:
-            return [
-                Finding(
-                    f"the electrode gives {share:.0%} of its ideal slope ({low:.0%}-{high:.0%} is healthy): clean it, "
-                    "use fresh buffers; if that does not help it is at its end"
-                )
-            ]
-        if share > high:
-            return [
-                Finding(
-                    f"the electrode gives {share:.0%} of its ideal slope, which none does ({low:.0%}-{high:.0%} is "
-                    "healthy): a buffer is spoilt, or was mistaken for another"
-                )
-            ]
-        return []
-    gain = abs(slope(new))
-    if GAINS[0] <= gain <= GAINS[1]:
+        return _electrode(electrode[2])
+    if _in_its_unit(new, unit):
         return []
     return [
         Finding(
@@ -340,6 +244,26 @@ def _slope(unit: str, new: Calibration) -> list[Finding]:
             "unit, else check the references"
         )
     ]
+
+
+def _electrode(share: float) -> list[Finding]:
+    """Of the ideal slope, as it is shown: in whole percents."""
+    share, gives = round(share, 2), f"the electrode gives {share:.0%} of its ideal slope"
+    (low, high), (dead, none) = NERNST_SHARES, NERNST_ALIVE
+    if not dead <= share <= none:
+        text = f"{gives}, and none that works less than {dead:.0%} or more than {none:.0%}: "
+        return [Finding(text + "a buffer was mistaken for another, or the electrode is dead", grave=True)]
+    healthy = f"({low:.0%}-{high:.0%} is healthy)"
+    if share > high:
+        return [
+            Finding(f"{gives} {healthy}, which none does: a buffer is spoilt, or was mistaken for another")
+        ]
+    if share < NERNST_WORN:
+        care = "clean it, use fresh buffers; if that does not help it is at its end: replace it"
+        return [Finding(f"{gives} {healthy}: {care}")]
+    if share < low:
+        return [Finding(f"{gives} {healthy}: it ages; clean it, and use fresh buffers")]
+    return []
 
 
 def raw_of(calibration: Calibration, true: float) -> float | None:

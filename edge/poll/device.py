@@ -18,7 +18,7 @@ from edge.clock import Clock
 from edge.image import Image, Reading
 from edge.metrics import POLL_LATENESS
 from edge.poll.bus import BusStuck, BusThread, CallTimeout
-from edge.poll.calibrating import Calibrating
+from edge.poll.calibrating import Calibrating, marked
 from edge.poll.config import DeviceCommon, PointConfig, PollConfig
 from edge.poll.point import NO_SUCH_POINT, UNKNOWN_POINT, PointFlow
 from edge.poll.totals import Totals
@@ -188,6 +188,18 @@ class PolledDevice:
         self.trouble.failures = 0
         self._reopen = True
 
+    def retune(self, config: DeviceCommon) -> None:
+        """Other settings of its points and nothing else: the device is not touched, the other points go on."""
+        before, self.config = self.config.points, config
+        for name, flow in self.flows.items():
+            if config.points.get(name) != before.get(name):
+                self.flows[name] = flow.retuned(config.points.get(name, PointConfig()))
+        for name in before.keys() - config.points.keys() - self.flows.keys():
+            if self.strays.pop(name, None) is not None:
+                self.around.image.drop(f"{self.name}.{name}")
+        if self.state is DeviceState.UP:
+            self._tell_missing()
+
     def tell_absent(self, reason: str, due_ms: int | None = None) -> None:
         """A reading without value for each point; the dead-band stores it at the change, then rarely."""
         clock = self.around.clock
@@ -249,6 +261,13 @@ class PolledDevice:
         flow = self.flows.get(point)
         if flow is not None and flow.own is not None and flow.own.quality is Quality.BAD:
             self.around.image.put(self._shown(flow, flow.own))
+
+    def leaves_place(self, point: str) -> None:
+        """A person begins to calibrate it: what it said last counts no more, and what stands in for it does."""
+        flow = self.flows.get(point)
+        if flow is not None and flow.own is not None:
+            flow.own = marked(flow.own)
+            self.around.image.put(self._shown(flow, flow.own) if flow.fallback else flow.own)
 
     def _deliver(self, flow: PointFlow, reading: Reading) -> None:
         """Into the image, by what stands in where the reading is bad; what is stored is the point's own."""

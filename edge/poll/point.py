@@ -63,6 +63,12 @@ class PointFlow:
         self._belief = plausibility.UNKNOWN
         self._kept: Reading | None = None
 
+    def retuned(self, config: PointConfig) -> PointFlow:
+        """The same point by other settings: what was believed of it begins anew, what it counts goes on."""
+        fresh = PointFlow(self.series, self._point, config, self._totals)
+        fresh.own, fresh._base = self.own, self._base
+        return fresh
+
     def take(self, sample: Sample, ts_ms: int, monotonic_s: float) -> Reading:
         """The reading a sample makes.  Whatever a driver may have put into it, nothing is raised."""
         raw, trouble = number_of(sample.value)

@@ -41,19 +41,31 @@ log = structlog.get_logger("poll")
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """stop: names; start: configs; a changed device is in both; who is in neither runs on."""
+    """stop: names; start: configs; a changed device is in both; who is in neither runs on.
+
+    retune  configs of devices whose points alone have other settings: they run on, and are not touched
+    """
 
     stop: tuple[str, ...]
     start: tuple[DeviceCommon, ...]
+    retune: tuple[DeviceCommon, ...] = ()
 
 
 def diff(old: Iterable[DeviceCommon], new: Iterable[DeviceCommon]) -> Changes:
     """What turns the old set of devices into the new one."""
     before = {device.name: device for device in old}
     after = {device.name: device for device in new}
-    stop = tuple(name for name, device in before.items() if after.get(name) != device)
-    start = tuple(device for name, device in after.items() if before.get(name) != device)
-    return Changes(stop, start)
+    retune = tuple(
+        device
+        for name, device in after.items()
+        if (was := before.get(name)) is not None
+        and was != device
+        and was == device.model_copy(update={"points": was.points})
+    )
+    same = {device.name for device in retune}
+    stop = tuple(name for name, device in before.items() if after.get(name) != device and name not in same)
+    start = tuple(device for name, device in after.items() if before.get(name) != device and name not in same)
+    return Changes(stop, start, retune)
 
 
 class Unmade(Device):
@@ -173,10 +185,16 @@ class Poller:
             self._around.poll = poll or self._around.poll
             if self._group is None:
                 return changes
-            for name in changes.stop:
-                await self._stop(name)
-            for config in changes.start:
-                self._start(config)
+            try:
+                for name in changes.stop:
+                    await self._stop(name)
+                for config in changes.start:
+                    self._start(config)
+                for config in changes.retune:
+                    self._retune(config)
+            except BaseException:  # broken off: what runs now is what the next set is compared with
+                self._configs = tuple(polled.config for polled in self.devices())
+                raise
             self._drop_idle()
             return changes
 
@@ -237,9 +255,7 @@ class Poller:
             polled.device.stuck = lambda point: self._around.image.stuck.get(f"{config.name}.{point}", ())
             for series in polled.device.inputs:
                 self._followers.setdefault(series, []).append((polled, ""))
-        for point, settings in config.points.items():
-            if settings.fallback:
-                self._followers.setdefault(settings.fallback, []).append((polled, point))
+        self._follow(polled)
         runner = self._runners.get(polled.bus_name)
         if runner is None:
             runner = self._runners[polled.bus_name] = BusRunner(polled.bus_name, self._clock)
@@ -250,14 +266,31 @@ class Poller:
         if polled.state is DeviceState.DISABLED:
             polled.disable()
 
+    def _follow(self, polled: PolledDevice) -> None:
+        """Its points with a fallback are renewed with that."""
+        for point, settings in polled.config.points.items():
+            if settings.fallback:
+                self._followers.setdefault(settings.fallback, []).append((polled, point))
+
+    def _retune(self, config: DeviceCommon) -> None:
+        polled = self.polled(config.name)
+        for followers in self._followers.values():
+            followers[:] = [each for each in followers if each[0] is not polled or not each[1]]
+        polled.retune(config)
+        self._follow(polled)
+        self.hurry(config.name)
+
     async def _stop(self, name: str) -> None:
         runner = self._where.pop(name)
         polled = next(polled for polled in runner.devices if polled.name == name)
-        await runner.remove(name)
-        for followers in self._followers.values():
-            followers[:] = [each for each in followers if each[0] is not polled]
-        for flow in polled.all_flows():
-            self._around.image.drop(flow.series)
+        try:
+            await runner.remove(name)
+        finally:
+            polled.state = DeviceState.DISABLED  # a read that is still under way is not taken any more
+            for followers in self._followers.values():
+                followers[:] = [each for each in followers if each[0] is not polled]
+            for flow in polled.all_flows():
+                self._around.image.drop(flow.series)
 
     def _renewed(self, reading: Reading) -> None:
         """What is derived of a series, or falls back to it, follows it at once."""

@@ -1,8 +1,10 @@
 """Whether a reading has come to rest.  Pure: (samples, rule) -> verdict.
 
 Over a window the reading may neither drift nor scatter by more than is wanted of it, or by more than its own noise
-makes of a value that stands still.  What an exponential approach still lacks when it has settled so is less than the
-tolerance for every time constant up to the window's length, and grows with slower ones.
+makes of a value that stands still.  A probe that is slower than the window hardly drifts over it and still has far to
+go: three equal spans of the newest windows, x, y and z, say how far an exponential approach does (Aitken: the last step
+z-y goes on shrinking by the ratio of the two steps), and that may not be more than is wanted either.  So what an
+approach lacks when it has settled is less than the tolerance for every time constant up to four windows.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from statistics import fmean, median
 from typing import Final
@@ -24,6 +26,12 @@ NOISE_OF_DIFFERENCES: Final = 1.4826 / math.sqrt(
 DRIFT_DEVIATIONS: Final = 2.0
 SCATTER_DEVIATIONS: Final = 4.0  # the span of the middle 80 % of white noise is 2.6 of them
 TRIMMED: Final = 0.2
+SPANS: Final = 3
+SPAN_SAMPLES_MIN: Final = 3
+STEP_DEVIATIONS: Final = 3.0
+SHRINK_DEVIATIONS: Final = 2.0
+SHRINK_MAX: Final = 0.8
+"""Steps that shrink more slowly are taken to shrink so: else the smallest steady drift would lack infinitely much."""
 SLACK: Final = 1e-9
 
 Samples = Sequence[tuple[float, float]]
@@ -56,6 +64,7 @@ class Verdict:
     value          mean without the outer fifths, so that a bubble does not count
     drift_per_min  the slope: the median over all pairs, which no spike bends
     drift          what that makes over the window
+    lacking        how far it still has to go, if it approaches something
     scatter        span of the middle 80 %
     noise          standard deviation from one sample to the next
     uncertainty    of `value`, by noise and drift
@@ -67,6 +76,7 @@ class Verdict:
     value: float = math.nan
     drift_per_min: float = 0.0
     drift: float = 0.0
+    lacking: float = 0.0
     scatter: float = 0.0
     noise: float = 0.0
     uncertainty: float = math.inf
@@ -90,9 +100,10 @@ def judge(samples: Samples, rule: Rule) -> Verdict:
     scatter = _scatter(values)
     found = Verdict(
         rest=Rest.SETTLED, count=len(seen), value=_middle_mean(values), drift_per_min=slope * 60.0, drift=drift,
-        scatter=scatter, noise=noise, uncertainty=max(noise / math.sqrt(len(seen)), drift / 2.0), spare_s=spare_s,
+        lacking=_lacking(samples, rule, noise), scatter=scatter, noise=noise, spare_s=spare_s,
+        uncertainty=max(noise / math.sqrt(len(seen)), drift / 2.0),
     )  # fmt: skip
-    return _with(found, _rest(found, rule))
+    return replace(found, rest=_rest(found, rule))
 
 
 def window(samples: Samples, rule: Rule) -> Samples:
@@ -109,18 +120,34 @@ def _rest(found: Verdict, rule: Rule) -> Rest:
         return Rest.WAITING
     # A slope through n values of noise s is off by s x sqrt(12 / n) over their whole length.
     drift_max = max(rule.tolerance, DRIFT_DEVIATIONS * found.noise * math.sqrt(12.0 / found.count))
-    if found.drift > drift_max + SLACK:
+    if max(found.drift, found.lacking) > drift_max + SLACK:
         return Rest.DRIFTING
     if found.scatter > max(2.0 * rule.tolerance, SCATTER_DEVIATIONS * found.noise) + SLACK:
         return Rest.RESTLESS
     return Rest.SETTLED
 
 
-def _with(found: Verdict, rest: Rest) -> Verdict:
-    return Verdict(
-        rest=rest, count=found.count, value=found.value, drift_per_min=found.drift_per_min, drift=found.drift,
-        scatter=found.scatter, noise=found.noise, uncertainty=found.uncertainty, spare_s=found.spare_s,
-    )  # fmt: skip
+def _lacking(samples: Samples, rule: Rule, noise: float) -> float:
+    """What an approach still lacks after the newest span; 0 where no step stands out of the noise."""
+    begin_s = samples[-1][0] - SPANS * rule.window_s - SLACK
+    seen = [(at_s, value) for at_s, value in samples if at_s >= begin_s]
+    span_s = (seen[-1][0] - seen[0][0]) / SPANS
+    spans: list[list[float]] = [[] for _ in range(SPANS)]
+    for at_s, value in seen:
+        spans[min(SPANS - 1, int((at_s - seen[0][0]) / span_s)) if span_s > 0.0 else 0].append(value)
+    fewest = min(map(len, spans))
+    if fewest < SPAN_SAMPLES_MIN:
+        return 0.0
+    x, y, z = map(_middle_mean, spans)
+    before, last = y - x, z - y
+    vague = noise * math.sqrt(2.0 / fewest)
+    if before * last <= 0.0 or abs(last) <= STEP_DEVIATIONS * vague:
+        return 0.0
+    # Noise in y takes from one step what it gives to the other, and who looks often meets it.
+    slip = SHRINK_DEVIATIONS * vague
+    sure = abs(before) - slip
+    shrink = min((abs(last) + slip) / sure, SHRINK_MAX) if sure > 0.0 else SHRINK_MAX
+    return abs(last) * shrink / (1.0 - shrink)
 
 
 def _noise(samples: Samples, slope: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,6 @@ from edge.poll.calibrating import (
     LEASE_MIN_S,
     LEASE_S,
     Procedure,
-    marked,
 )
 from edge.poll.config import DeviceCommon
 from edge.poll.device import DeviceState, PolledDevice
@@ -47,8 +46,12 @@ class CalibrateVerbs:
         file: Callable[[], tuple[Path, str]],
         goes_by: GoesBy,
         reload: str,
+        keep: Callable[[], Awaitable[bool]],
     ) -> None:
-        """file: the config and what it held when it was read; reload: the command that has it read again."""
+        """file: the config and what it held when it was read; reload: the command that has it read again.
+
+        keep  has the marks outlive the daemon; False where it cannot
+        """
         self._poller = poller
         self._image = image
         self._clock = clock
@@ -56,11 +59,17 @@ class CalibrateVerbs:
         self._file = file
         self._goes_by = goes_by
         self._reload = reload
+        self._keep = keep
 
     async def info(self, args: dict[str, Any], _peer: Peer) -> Any:
         """What the point is now, and what would not count while it is calibrated (`alone`: nothing else of it)."""
         polled, flow = self._found(args)
         series = self._marked(polled, flow, args)
+        gone = [
+            one.series
+            for one in polled.flows.values()
+            if one.series in series and one.fallback in {"", *series}
+        ]
         reading = self._image.get(flow.series)
         path, digest = self._file()
         return {
@@ -74,14 +83,17 @@ class CalibrateVerbs:
             "reason": "" if reading is None else reading.reason,
             "calibration": {"id": flow.calibration.id, "pairs": flow.calibration.pairs},
             "marked": sorted(series),
-            "goes_by": self._goes_by(_and_derived(series, [one.config for one in self._poller.devices()])),
+            "goes_by": self._goes_by(_and_derived(gone, [one.config for one in self._poller.devices()])),
             "file": str(path.absolute()),
             "digest": digest,
             "reload": self._reload,
         }
 
     async def begin(self, args: dict[str, Any], peer: Peer) -> Any:
-        """From now on the point is bad, its device's others too unless `alone`; `lease_s` without a look end that."""
+        """From now on the point is bad, and what shares its body unless `alone`; `lease_s` without a look end that.
+
+        kept  whether that outlives a restart of the daemon
+        """
         who = await asker(peer)
         polled, flow = self._found(args)
         procedure, before = self._poller.calibrating.begin(
@@ -92,22 +104,25 @@ class CalibrateVerbs:
             lease_s=_lease_s(args),
         )
         for series in procedure.marked:
-            reading = self._image.get(series)
-            if reading is not None and not reading.stand_in:
-                self._image.put(marked(reading))
+            polled.leaves_place(series.partition(".")[2])
+        kept = await self._keep()
         body = {"who": who, "why": str(args.get("why", "")), "marked": sorted(procedure.marked)}
         self._put("calibration-begun", flow.series, "info", body)
         self._hurry(procedure)
-        return {"token": procedure.token, "lease_s": procedure.lease_s, "before": before}
+        return {"token": procedure.token, "lease_s": procedure.lease_s, "before": before, "kept": kept}
 
     async def look(self, args: dict[str, Any], _peer: Peer) -> Any:
-        """The raw values since `after`; whoever looks is still there.  `gone`: it ended, or somebody else has it."""
+        """The raw values since `after`; whoever looks is still there.
+
+        gone  it ended, or somebody else (`by`) has it, or the daemon started anew since: begin again
+        """
         polled, flow = self._found(args)
         procedure = self._own(flow.series, args)
-        if procedure is None:
-            other = self._poller.calibrating.of_series(flow.series)
+        if procedure is None or procedure.point is None:
+            other = None if procedure is not None else self._poller.calibrating.of_series(flow.series)
             return {"gone": True, "by": "" if other is None else other.who}
         self._poller.calibrating.renew(procedure)
+        await self._keep()
         self._hurry(procedure)
         after = int(args.get("after", 0))
         return {
@@ -128,6 +143,7 @@ class CalibrateVerbs:
         procedure = self._own(flow.series, args)
         if procedure is not None:
             self._poller.calibrating.end(procedure)
+            await self._keep()
             outcome = str(args.get("outcome", ""))[:OUTCOME_CHARACTERS_MAX]
             self._put("calibration-ended", flow.series, "info", {"who": who, "outcome": outcome})
             self._poller.hurry(polled.name)
@@ -146,10 +162,16 @@ class CalibrateVerbs:
             self._poller.hurry(procedure.series.partition(".")[0])
 
     def _marked(self, polled: PolledDevice, flow: PointFlow, args: dict[str, Any]) -> frozenset[str]:
-        """Whoever takes the probe out takes out all that is in it."""
-        if args.get("alone") is True:
+        """Whoever takes the probe out takes out all that is in one body with it.
+
+        What only counts goes on: no part of a total may be lost.
+        """
+        if args.get("alone") is True or _point(polled, flow).apart:
             return frozenset({flow.series})
-        return frozenset(other.series for other in polled.flows.values())
+        described = {other.series: _point(polled, other) for other in polled.flows.values()}
+        return frozenset(
+            series for series, point in described.items() if not point.apart and point.kind is Kind.SAMPLE
+        )
 
     def _found(self, args: dict[str, Any]) -> tuple[PolledDevice, PointFlow]:
         """Raises LocalRefused for what is not there or cannot be calibrated."""

@@ -10,17 +10,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from edge.poll.calibration import NONE, Calibration, of_offset, of_pairs
+from edge.poll.calibration_kinds import KINDS, OTHER, impossible, kind_of, reference_mistake
 from edge.poll.calibration_review import (
-    KINDS,
-    OTHER,
     Finding,
     Reference,
-    impossible,
-    kind_of,
     made,
     nernst,
     raw_of,
-    reference_mistake,
     review,
     rounded,
     slope,
@@ -52,6 +48,9 @@ class TestMade:
         new = made(of_pairs([(7.1, 7.0), (9.8, 10.0)]), refs((9.0, 9.3)))
         assert new.true(9.0) == pytest.approx(9.3, abs=1e-4)
         assert slope(new) == pytest.approx(3.0 / 2.7, rel=1e-4)
+
+    def test_an_offset_is_as_fine_as_its_own_digits(self) -> None:
+        assert made(NONE, refs((53_006.667, 53_000.0))) == of_offset(-6.667)
 
     def test_what_is_right_already_is_no_calibration(self) -> None:
         assert made(NONE, refs((25.3, 25.3))) == NONE
@@ -161,11 +160,41 @@ class TestFindings:
         assert word in finding.text
         assert not finding.grave
 
-    def test_the_bounds_are_85_and_105_percent(self) -> None:
-        assert said((7.0, 7.0), (7.0 + 3 * 0.851, 10.0)) == []
-        assert said((7.0, 7.0), (7.0 + 3 * 0.849, 10.0)) != []
-        assert said((7.0, 7.0), (7.0 + 3 * 1.049, 10.0)) == []
-        assert said((7.0, 7.0), (7.0 + 3 * 1.051, 10.0)) != []
+    @pytest.mark.parametrize(
+        ("percent", "word"),
+        [
+            (92, ""), (105, ""),
+            (91, "it ages"), (85, "it ages"),
+            (84, "replace it"), (70, "replace it"),
+            (106, "a buffer is spoilt"), (115, "a buffer is spoilt"),
+            (69, "dead"), (116, "dead"),
+        ],
+    )  # fmt: skip
+    def test_a_slope_is_healthy_ages_is_at_its_end_or_is_none(self, percent: int, word: str) -> None:
+        found = said((7.0, 7.0), (7.0 + 3 * percent / 100, 10.0))
+        assert [finding.grave for finding in found] == [word == "dead"] * bool(word)
+        assert all(f"gives {percent}%" in finding.text and word in finding.text for finding in found)
+
+    @pytest.mark.parametrize(
+        ("pairs", "unit", "word"),
+        [
+            (((6.45, 7.0),), "pH", "+0.55 pH is more than a healthy probe's (±0.5 pH): clean the glass"),
+            (((6.4, 7.0), (9.4, 10.0)), "pH", "+0.6 pH is more than a healthy"),
+            (((200.0, 260.0),), "mV", "(±50 mV): polish"),
+            (((2.5, 0.0),), "°C", "(±2 °C): stir"),
+            (((6.0, 7.1),), "pH", "is it in what is 7.1?"),  # so far off that a slip comes first
+        ],
+    )
+    def test_an_offset_that_is_not_healthy_says_what_to_do(
+        self, pairs: tuple[tuple[float, float], ...], unit: str, word: str
+    ) -> None:
+        (finding,) = said(*pairs, unit=unit)
+        assert word in finding.text
+        assert not finding.grave
+
+    def test_a_healthy_offset_is_nothing_to_speak_of(self) -> None:
+        assert said((6.55, 7.0)) == said((200.0, 245.0), unit="mV") == said((1.9, 0.0), unit="°C") == []
+        assert said((0.0, 50.0), unit="PSU") == []  # nobody knows what is healthy there
 
     def test_a_probe_that_was_not_moved(self) -> None:
         (finding, *_) = said((7.18, 7.0), (7.182, 10.0))
@@ -179,6 +208,27 @@ class TestFindings:
     def test_exchanged_buffers(self) -> None:
         found = said((4.1, 4.0), (9.8, 7.0), (7.1, 10.0))
         assert any(finding.grave and "exchanged" in finding.text for finding in found)
+
+    @pytest.mark.parametrize(
+        ("pairs", "old", "unit", "word"),
+        [
+            (((9.94, 7.0), (7.18, 10.0)), NONE, "pH", "fall while"),  # an EZO's raw value is a pH already
+            (((9.9, 4.0), (7.1, 7.0), (4.1, 10.0)), NONE, "pH", "fall while"),
+            (((25.0, 0.0), (0.5, 25.0)), NONE, "°C", "fall while"),
+            (((0.0, 7.0), (177.0, 10.0)), of_pairs([(0.0, 7.0), (-175.0, 10.0)]), "pH", "rise while"),
+            (((3.1, 7.0), (2.5, 10.0)), of_pairs([(2.5, 7.0), (3.1, 10.0)]), "pH", "fall while"),
+        ],
+    )
+    def test_two_exchanged_buffers(
+        self, pairs: tuple[tuple[float, float], ...], old: Calibration, unit: str, word: str
+    ) -> None:
+        found = said(*pairs, old=old, unit=unit)
+        assert any(finding.grave and word in finding.text for finding in found), found
+
+    def test_the_same_way_as_before_is_no_mistake(self) -> None:
+        before = of_pairs([(3.1, 7.0), (2.5, 10.0)])
+        assert not any(finding.grave for finding in said((3.0, 7.0), (2.45, 10.0), old=before))
+        assert not any("exchanged" in finding.text for finding in said((3.0, 7.0), old=before))
 
     def test_falling_raw_values_are_no_mistake(self) -> None:
         assert said((-177.0, 10.0), (0.0, 7.0), (177.0, 4.0)) == []
@@ -223,7 +273,9 @@ class TestFindings:
         assert not any(finding.grave for finding in said(*pairs, unit=unit))
 
     def test_small_steps_that_add_up_are_an_offset_too(self) -> None:
-        assert said((7.0, 8.5), old=of_offset(0.9)) == []
+        (worn,) = said((7.0, 8.5), old=of_offset(0.9))
+        assert "+1.5 pH is more than a healthy probe's" in worn.text
+        assert not worn.grave
         assert any(finding.grave for finding in said((6.0, 8.1), old=of_offset(1.9)))
 
     def test_the_present_reading_must_stay_possible(self) -> None:

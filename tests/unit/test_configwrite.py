@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from edge.cli.configwrite import BACKUPS_MAX, ConfigFile, written
 from edge.cli.support import Refused
+from edge.local import LocalUnavailable
 
 CONFIG = '[site]\nname = "reef"\n[[devices]]\nname = "tank"\ndriver = "sim"\n'
 NEW = CONFIG + "[devices.points.ph]\noffset = 0.5\n"
+
+
+NOBODY = 65_534
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No file may grow beyond a few bytes, as on a full disk; what is there can be renamed."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Nothing in the folder may be named anew, not by root either."""
+    folder.chmod(0o555)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
 
 
 @pytest.fixture
@@ -139,3 +172,81 @@ def test_one_that_is_gone_meanwhile_is_told(path: Path) -> None:
     with pytest.raises(Refused, match=r"config\.toml could not be written \(No such file"):
         file.write(NEW)
     assert list(path.parent.iterdir()) == []
+
+
+class TestTheDiskFailsMeanwhile:
+    """Between the new config and the daemon's refusal: what was there comes back, or a person is told all of it."""
+
+    def test_a_full_disk_takes_nothing(self, path: Path) -> None:
+        with no_room(), pytest.raises(Refused, match=r"no room in .* to check the new config.* is as it was"):
+            written(ConfigFile(path), NEW, lambda: "")
+        file = ConfigFile(path)
+        with (
+            no_room(),
+            pytest.raises(Refused, match=r"could not be written \(File too large\); it is as it was"),
+        ):
+            file.write(NEW)
+        assert path.read_text() == CONFIG
+        assert [one.name for one in path.parent.iterdir()] == ["config.toml"]
+
+    def test_a_full_disk_still_has_the_copy_beside_it(self, path: Path) -> None:
+        with ExitStack() as disk:
+
+            def reload() -> str:
+                if path.read_text() == NEW:
+                    disk.enter_context(no_room())
+                    return "no such thing"
+                return ""
+
+            with pytest.raises(Refused, match=r"no such thing.*is as it was"):
+                written(ConfigFile(path), NEW, reload)
+        assert path.read_text() == CONFIG
+        assert path.stat().st_mode & 0o777 == 0o640
+        assert [one.name for one in path.parent.iterdir()] == ["config.toml"]
+
+    def test_a_folder_that_is_read_only_takes_nothing(self, path: Path) -> None:
+        file = ConfigFile(path)
+        with read_only(path.parent), pytest.raises(Refused, match=r"\(Permission denied\); it is as it was"):
+            file.write(NEW)
+        assert path.read_text() == CONFIG
+        assert [one.name for one in path.parent.iterdir()] == ["config.toml"]
+
+    def test_what_cannot_be_put_back_is_told_with_the_way_back(self, path: Path) -> None:
+        reloads: list[str] = []
+        with ExitStack() as disk:
+
+            def reload() -> str:
+                reloads.append(path.read_text())
+                disk.enter_context(read_only(path.parent))
+                return "no such thing"
+
+            with pytest.raises(Refused) as refused:
+                written(ConfigFile(path), NEW, reload)
+        said = str(refused.value)
+        assert "no such thing" in said
+        assert f"{path} holds the new one and could not be put back (Permission denied)" in said
+        assert said.endswith(f"sudo cp -p {path}.bak {path}")
+        assert reloads == [NEW]  # the daemon is not asked to read again what it refused
+        assert path.read_text() == NEW
+        assert path.with_name("config.toml.bak").read_text() == CONFIG
+
+    def test_a_daemon_that_dies_after_its_refusal_changes_nothing(self, path: Path) -> None:
+        answers = iter(["no such thing"])
+
+        def reload() -> str:
+            try:
+                return next(answers)
+            except StopIteration:
+                raise LocalUnavailable("it is not running") from None
+
+        with pytest.raises(Refused, match=r"no such thing.*is as it was"):
+            written(ConfigFile(path), NEW, reload)
+        assert path.read_text() == CONFIG
+
+    def test_a_daemon_that_does_not_answer_leaves_it_written(self, path: Path) -> None:
+        def reload() -> str:
+            raise LocalUnavailable("it is not running")
+
+        with pytest.raises(LocalUnavailable):
+            written(ConfigFile(path), NEW, reload)
+        assert path.read_text() == NEW

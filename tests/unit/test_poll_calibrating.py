@@ -8,8 +8,8 @@ import pytest
 
 from drivers.base import Point, Quality, Sample
 from edge.clock import FakeClock
-from edge.image import Reading
-from edge.poll.calibrating import CALIBRATING, SAMPLES_MAX, Calibrating, Procedure, marked, recalibrated
+from edge.image import CALIBRATING, Reading
+from edge.poll.calibrating import SAMPLES_MAX, Calibrating, Procedure, marked, recalibrated
 from edge.poll.calibration import of_offset, of_pairs
 from tests.unit.poll_parts import config
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import anyio
 import pytest
 
 from drivers.base import DeviceMisconfigured, DeviceUnavailable, Sample
@@ -120,6 +121,26 @@ async def test_removing_everything_and_starting_again() -> None:
         await one.poller.apply(one.configs)
         before = reads(one, "a")
         await until(lambda: reads(one, "a") > before + 1)
+
+
+async def test_a_change_that_broke_off_is_made_by_the_next_one() -> None:
+    one = rig("a", "b")
+    new = [one.configs[0], config("b", interval_s=0.2), config("c", interval_s=FAST_S)]
+    async with one.running():
+        await until(lambda: one.state("a") == one.state("b") == "up")
+        one.devices["b"].act = one.devices["b"].hang
+        seen = reads(one, "b")
+        await until(lambda: reads(one, "b") > seen)
+        async with anyio.create_task_group() as group:
+            group.start_soon(one.poller.apply, new)
+            await until(lambda: one.state("b") == "")
+            group.cancel_scope.cancel()
+        assert one.image.get("b.v") is None
+        one.devices["b"].act = lambda: value(25.0)
+        one.devices["b"].release.set()
+        await one.poller.apply(new)
+        await until(lambda: one.state("b") == one.state("c") == "up")
+        assert "close" not in one.devices["a"].calls
 
 
 async def test_disable_and_enable_live() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from drivers.base import Kind, Point, Quality, Sample
 from edge.clock import SystemClock
+from edge.image import CALIBRATING
 from edge.local import LocalRefused, Peer
-from edge.poll.calibrating import CALIBRATING
 from edge.poll.calibration import of_pairs
 from edge.poll.verbs import CalibrateVerbs
 from tests.unit.poll_parts import Rig, config, until
@@ -45,10 +45,14 @@ class Verbs(CalibrateVerbs):
             self.asked = series
             return [{"output": "heater", "safe": 0.0}]
 
+        async def keep() -> bool:
+            return True
+
         super().__init__(
             one.poller, one.image, one.clock,
             lambda kind, subject, _severity, body: self.events.append((kind, subject, body or {})),
             file=lambda: (Path("config.toml"), "5"), goes_by=goes_by, reload="kill -HUP 5",
+            keep=keep,
         )  # fmt: skip
 
     async def begun(self, **args: Any) -> dict[str, Any]:
@@ -100,6 +104,52 @@ async def test_alone() -> None:
         await Verbs(one).begun(alone=True)
         assert one.newest("tank.ph").quality is Quality.BAD
         assert one.newest("tank.t").quality is Quality.GOOD
+
+
+async def test_only_what_is_in_one_body_with_it_leaves_its_place() -> None:
+    one = rig()
+    one.devices["tank"].described |= {
+        "salt": Point(unit="PSU"),
+        "sump": Point(unit="°C", apart=True),
+        "supply": Point(unit="V", apart=True),
+        "energy": Point(unit="kWh", kind=Kind.REGISTER),
+    }
+    async with one.running():
+        await until(lambda: one.image.get("tank.ph") is not None)
+        verbs = Verbs(one)
+
+        async def marked(point: str) -> list[str]:
+            return list((await verbs.info({"series": f"tank.{point}"}, ME))["marked"])
+
+        assert await marked("ph") == ["tank.ph", "tank.salt", "tank.t"]
+        assert await marked("sump") == ["tank.sump"]
+
+
+async def test_what_stands_in_for_it_counts_at_once_and_its_outputs_are_not_told_to_stop() -> None:
+    async with rig(points={"ph": {"fallback": "other.v"}}).running() as one:
+        one.devices["other"].described = {"v": Point(unit="pH", decimals=2)}
+        await until(lambda: one.image.get("tank.ph") is not None and one.image.get("other.v") is not None)
+        verbs = Verbs(one)
+        assert (await verbs.info({"series": "tank.ph", "alone": True}, ME))["goes_by"]
+        assert verbs.asked == set()
+        await verbs.begun(alone=True)
+        assert one.newest("tank.ph").stand_in == "other.v"
+
+
+async def test_whoever_looks_after_a_restart_has_to_begin_anew() -> None:
+    async with rig().running() as one:
+        await until(lambda: one.image.get("tank.ph") is not None)
+        verbs = Verbs(one)
+        begun = await verbs.begun()
+        assert begun["kept"]
+        procedure = one.poller.calibrating.of_series("tank.ph")
+        assert procedure is not None
+        procedure.point = None  # as it is recalled
+        looked = await verbs.look({"series": "tank.ph", "token": begun["token"]}, ME)
+        assert looked == {"gone": True, "by": ""}
+        other = await verbs.look({"series": "tank.ph", "token": "of another"}, ME)
+        assert other["gone"]
+        assert other["by"]
 
 
 async def test_a_reload_in_the_middle_keeps_the_mark_and_is_journalled() -> None:

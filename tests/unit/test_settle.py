@@ -118,13 +118,30 @@ class TestDoesNotSettle:
 
 
 class TestAlways:
-    @pytest.mark.parametrize("constant_s", [2.0, 8.0, 20.0, 30.0])
+    @pytest.mark.parametrize("constant_s", [2.0, 8.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0])
     def test_an_approach_lacks_less_than_the_tolerance_when_it_has_settled(self, constant_s: float) -> None:
-        samples = series(*approach(8.3, 10.0, constant_s, 240))
+        samples = series(*approach(8.3, 10.0, constant_s, 600))
         count = first_settled(samples, PH)
         assert count is not None
         assert abs(samples[count - 1][1] - 10.0) < PH.tolerance
         assert abs(judge(samples[:count], PH).value - 10.0) < PH.tolerance
+
+    @pytest.mark.parametrize("constant_s", [45.0, 90.0])
+    @pytest.mark.parametrize("seed", range(10))
+    def test_a_slow_approach_with_noise_is_waited_for(self, constant_s: float, seed: int) -> None:
+        drawn = random.Random(seed)
+        raws = [raw + 0.001 * drawn.gauss(0.0, 1.0) for raw in approach(8.3, 10.0, constant_s, 600)]
+        count = first_settled(series(*raws), PH)
+        assert count is not None
+        assert abs(judge(series(*raws[:count]), PH).value - 10.0) < 1.5 * PH.tolerance
+
+    def test_a_drift_that_shrinks_to_nothing_is_waited_for_and_one_that_noise_makes_is_not(self) -> None:
+        slow = judge(series(*approach(9.985, 10.0, 90.0, 46)), PH)
+        assert (slow.rest, slow.drift < PH.tolerance) == (Rest.SETTLED, True)
+        on_its_way = judge(series(*approach(9.96, 10.0, 90.0, 46)), PH)
+        assert on_its_way.drift < PH.tolerance
+        assert (on_its_way.rest, on_its_way.lacking > PH.tolerance) == (Rest.DRIFTING, True)
+        assert on_its_way.lacking == pytest.approx(10.0 - on_its_way.value, rel=0.2)
 
     @pytest.mark.parametrize("seed", range(20))
     def test_a_noisy_approach_is_not_taken_on_its_way(self, seed: int) -> None:
