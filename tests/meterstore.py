@@ -121,8 +121,8 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     @asynccontextmanager
     async def parsing(source: int, target: int, mode: str) -> AsyncIterator[Any]:
-        out: Any = _Collected()
-        child.read(source, target, mode == "strict", out)
+        out = _Collected()
+        child.read(source, target, mode == "strict", out.send)
         yield _Parsing(out.messages)
 
     monkeypatch.setattr(importer, "parsing", parsing)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Final
 
 GZIP_MARK: Final = b"\x1f\x8b"
@@ -20,12 +20,12 @@ class BadContainer(ValueError):
     """The file cannot be opened as it is; the text says why and what to do."""
 
 
-def members(path: Path) -> Iterator[tuple[str, BinaryIO]]:
-    """(name, stream) of each meter file in it; a plain file is its own only member.
+def members(path: str | os.PathLike[str]) -> Iterator[tuple[str, BinaryIO]]:
+    """(name, stream) of each meter file in it; the name is "" where it is the only one: of what is no zip.
 
     Raises BadContainer, from the streams' `read` too, and OSError.
     """
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         head = file.read(4)
         file.seek(0)
         if head in ZIP_MARKS or head.startswith(GZIP_MARK):
@@ -36,9 +36,9 @@ def members(path: Path) -> Iterator[tuple[str, BinaryIO]]:
             if head in ZIP_MARKS:
                 yield from zips.unzipped(file)
             else:
-                yield from ((path.name, inner) for inner in zips.gunzipped(file))
+                yield from (("", inner) for inner in zips.gunzipped(file))
             return
         for mark, name in OTHER_MARKS.items():
             if head.startswith(mark):
                 raise BadContainer(f"this is a {name} archive; unpack it, or send a zip")
-        yield path.name, file
+        yield "", file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from drivers.nem12.days import Day
@@ -143,16 +142,11 @@ def channel_day(
     channel: Channel, line: int, date: str, numbers: str, quality: str, method: str | None, reason: str | None,
     updated: str, loaded: str, header: str,
 ) -> ChannelDay:  # fmt: skip
-    """The channel-day of these fields, with its hash; `numbers` is its values with commas between."""
+    """The channel-day of these fields; `numbers` is its values with commas between."""
     nmi, suffix, unit, interval_min, register, stream, serial, _ = channel
-    values = f"[{numbers}]"
-    content = (
-        f"{unit}\x1f{interval_min}\x1f{values}\x1f{quality}\x1f{method or ''}\x1f{reason or ''}"
-        f"\x1f{updated}\x1f{loaded}\x1f{header}\x1f{line}"
-    )
     return ChannelDay(
-        nmi, suffix, date, unit, interval_min, values, quality, method, reason, updated, loaded, header, line,
-        blake2b(content.encode(), digest_size=10).hexdigest(), register, stream, serial,
+        nmi, suffix, date, unit, interval_min, f"[{numbers}]", quality, method, reason, updated, loaded, header, line,
+        register, stream, serial,
     )  # fmt: skip
 
 

@@ -6,7 +6,10 @@ files with this and nothing else.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+HASH_BYTES: Final = 10
 
 
 class Header(NamedTuple):
@@ -32,7 +35,6 @@ class ChannelDay(NamedTuple):
     quality, method, reason  one for the whole day ("A", "14", "79"; None for none), or JSON text of a list with one for
                   each interval (it begins with "[") where they differ; a reason is its code, then its text: "0 broken"
     updated, loaded, header  UpdateDateTime, MSATSLoadDateTime and the header's time as digits, "" where blank
-    hash          of everything but nmi, suffix, date, register, stream and serial
     """
 
     nmi: str
@@ -48,10 +50,26 @@ class ChannelDay(NamedTuple):
     loaded: str
     header: str
     line: int
-    hash: str
     register: str
     stream: str
     serial: str
+
+    def version(self) -> str:
+        """Everything but nmi, suffix, date, register, stream and serial as text, "" for None, then the hash of that.
+
+        U+001F stands between: no field of a meter file holds a control character.
+        """
+        unit, interval_min, values, quality, method, reason, updated, loaded, header, line = self[3:13]
+        content = (
+            f"{unit}\x1f{interval_min}\x1f{values}\x1f{quality}\x1f{method or ''}\x1f{reason or ''}"
+            f"\x1f{updated}\x1f{loaded}\x1f{header}\x1f{line}"
+        )
+        return f"{content}\x1f{blake2b(content.encode(), digest_size=HASH_BYTES).hexdigest()}"
+
+    @property
+    def hash(self) -> str:
+        """Of what this version of the day says; worked out anew each time."""
+        return self.version()[-2 * HASH_BYTES :]
 
 
 class RegisterRead(NamedTuple):

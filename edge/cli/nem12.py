@@ -280,8 +280,7 @@ def _print_verdict(path: Path, counts: Counter[str], *, ok: bool, days: int, rea
 def _items(path: Path) -> Iterator[tuple[str, Item]]:
     """(member, item) of every file in `path`; member is "" where it is the only one.  Raises Refused."""
     try:
-        for name, stream in members(path):
-            member = "" if name == path.name else name
+        for member, stream in members(path):
             for item in parse(stream):
                 yield member, item
     except NemRefused as refused:

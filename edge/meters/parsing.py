@@ -83,7 +83,7 @@ class Parsing:
     async def _next(self) -> list[Any]:
         try:
             with anyio.fail_after(SILENT_S):
-                size = int.from_bytes(await self._stdout.readexactly(4), "big")
+                size = int.from_bytes(await self._stdout.readexactly(messages.LENGTH_BYTES), "big")
                 if size > MESSAGE_BYTES_MAX:
                     raise ChildDied(f"it sent a message of {size} bytes")
                 return messages.decode(await self._stdout.readexactly(size))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from itertools import repeat
 from typing import Any, Final
 
 import anyio
 
+from edge.meters.inserts import CHANNEL_INSERT, CHANNEL_NEWER, READ_INSERT, Row, insert, insert_days
 from edge.meters.messages import DAY_FIELDS
 from edge.meters.room import Room
 from edge.store.database import Store, Tx
@@ -30,31 +30,8 @@ CHECKPOINT_PAGES: Final = 1000
 GROWTH_MAX: Final = 2.0
 SWEEP_ROWS: Final = 500
 
-DAY_INSERT: Final = (
-    'INSERT INTO day (file, channel, date, unit, interval_min, "values", quality, method, reason, updated, loaded,'
-    " header, line, hash) VALUES (?, ?, ?, ?, ?, ?, ?, nullif(?, ''), nullif(?, ''), ?, ?, ?, ?, ?)"
-    " ON CONFLICT (channel, date, hash) DO NOTHING"
-)
-READ_INSERT: Final = (
-    "INSERT INTO read (file, nmi, suffix, register, serial, direction, from_at, to_at, previous_read, current_read,"
-    " quantity, unit, quality, body, updated, loaded, header, line, hash)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (nmi, suffix, register, to_at, hash) DO NOTHING"
-)
-CHANNEL_INSERT: Final = (
-    "INSERT INTO channel (id, nmi, suffix, newest, unit, interval_min, register, stream, serial)"
-    " VALUES (?, ?, ?, '', '', 0, '', '', '')"
-)
-CHANNEL_NEWER: Final = (
-    "INSERT INTO channel (nmi, suffix, newest, unit, interval_min, register, stream, serial)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET newest = excluded.newest, unit = excluded.unit,"
-    " interval_min = excluded.interval_min, register = excluded.register, stream = excluded.stream,"
-    " serial = excluded.serial WHERE excluded.newest > newest"
-)
 STREAMS: Final = (("day", "channel_day"), ("read", "register_read"))
 """Table of rows -> table of the stream that names those that are visible."""
-
-Row = tuple[Any, ...]
 
 
 class Staging:
@@ -72,7 +49,7 @@ class Staging:
         self._last_channel = 0
         self._new: list[Row] = []
         self._channels: dict[str, int] = {}
-        self._days: list[Row] = []
+        self._days: list[Any] = []
         self._reads: list[Row] = []
         self._size = 0
         self._staged = Counter[str]()
@@ -85,12 +62,12 @@ class Staging:
                 self._known[row.nmi, row.suffix] = row.id
         self._last_channel = max(self._known.values(), default=0)
 
-    async def days(self, size: int, fresh: Sequence[Sequence[str]], fields: Sequence[str]) -> None:
+    async def days(self, size: int, fresh: Sequence[Sequence[str]], fields: list[Any]) -> None:
         """Rows of so many bytes, as the child sends them; `fresh` are the next channels: [nmi, suffix]."""
         for nmi, suffix in fresh:
             self._channels[str(len(self._channels))] = self._id_of(nmi, suffix)
-        numbers, *columns = (fields[at::DAY_FIELDS] for at in range(DAY_FIELDS))
-        self._days += zip(repeat(self._file), map(self._channels.__getitem__, numbers), *columns)
+        fields[::DAY_FIELDS] = [self._channels[number] for number in fields[::DAY_FIELDS]]
+        self._days += fields
         await self._grow(size)
 
     async def reads(self, size: int, rows: Sequence[list[Any]]) -> None:
@@ -119,9 +96,9 @@ class Staging:
         async with self._store.write() as tx:
             began_s = clock.monotonic_s()
             await self._room.make(tx, self._size, self.bytes)
-            await _insert(tx, CHANNEL_INSERT, self._new)
-            days = await _insert(tx, DAY_INSERT, self._days)
-            reads = await _insert(tx, READ_INSERT, self._reads)
+            await insert(tx, CHANNEL_INSERT, self._new)
+            days = await insert_days(tx, self._file, self._days)
+            reads = await insert(tx, READ_INSERT, self._reads)
             await tx.execute(
                 "UPDATE meter_file SET bytes = :bytes WHERE id = :id",
                 {"bytes": self.bytes + self._size, "id": self._file},
@@ -158,11 +135,6 @@ class Staging:
             f" INSERT INTO {stream} ({table}) SELECT id FROM staged",
             {"first": first, "last": last},
         )
-
-
-async def _insert(tx: Tx, sql: str, rows: list[Row]) -> int:
-    """How many of the rows were not here yet."""
-    return (await tx.connection.exec_driver_sql(sql, rows)).rowcount if rows else 0
 
 
 def _next_aim(size: int, held_ms: float) -> int:

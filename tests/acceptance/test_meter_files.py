@@ -278,6 +278,18 @@ def test_ingest_without_a_daemon_holds_the_lock_and_does_the_same(alone: Site, t
     assert alone.json("files", file["hash"][:8])["problems"] == []
 
 
+def test_what_was_taken_before_a_file_that_cannot_be_is_told(alone: Site, tmp_path: Path) -> None:
+    first = write(tmp_path, "first.csv", nem12([("20260701", "7")], nmi="6102000007"))
+    second = write(tmp_path, "second.csv", nem12([("20260702", "7")], nmi="6102000007"))
+    os.mkfifo(pipe := tmp_path / "pipe.csv")
+    done = alone.tidewatt("ingest", first, pipe, second)
+    assert (done.returncode, done.stdout) == (1, "first.csv: stored 1 channel-day, 48 values\n")
+    assert "pipe.csv: is no plain file" in done.stderr
+    told = alone.tidewatt("ingest", "--json", first, pipe)
+    (file,) = json.loads(told.stdout)["files"]
+    assert (told.returncode, file["known"], file["file"]["name"]) == (1, True, "first.csv")
+
+
 def test_a_dry_run_stores_nothing_and_needs_no_daemon(alone: Site, tmp_path: Path) -> None:
     path = write(tmp_path, "mine.csv", nem12([("20260701", "7")], nmi="6102000007"))
     done = alone.tidewatt("ingest", "--dry-run", path)

@@ -22,6 +22,7 @@ from edge.meters import parsing, staging
 from edge.meters.config import MetersConfig, NmiConfig
 from edge.meters.folders import NotAFile
 from edge.meters.importer import Importer
+from edge.meters.inserts import DAY_COLUMNS, DAYS_PER_INSERT, insert_days
 from edge.meters.meta import put_all_meters
 from edge.meters.parsing import ChildDied
 from edge.meters.room import Postponed, Room
@@ -33,6 +34,7 @@ from tests.stores import fetch, opened
 pytestmark = pytest.mark.anyio
 
 DAYS = [("20260101", "0.5"), ("20260102", "1.25")]
+MONTHS, MONTH = range(1, 13), range(1, 29)
 
 
 @pytest.fixture
@@ -138,6 +140,26 @@ async def test_reads_are_stored_with_their_digits(store: Store, tmp_path: Path) 
     assert len(reads) == 12
     assert all(len(row[6]) == len(row[7]) == 6 for row in reads), "leading zeros stay"
     assert [row[4] for row in state(store.path)["channels"]] == [0] * 4
+
+
+@pytest.mark.parametrize("order", ["rdD", "drD", "dDr"])
+async def test_reads_and_days_in_one_zip(store: Store, tmp_path: Path, order: str) -> None:
+    """`r` are reads of the channel of `d`, too."""
+    reads = meterfile.nem13(meterfile.meters(1, ("E1",)), date(2026, 1, 1), 1, created="202607010930")
+    parts = {
+        "r": "".join(reads).encode(), "d": nem12(DAYS), "D": nem12([("20260105", "1")], nmi="6102000002")
+    }  # fmt: skip
+    path = tmp_path / "both.zip"
+    with zipfile.ZipFile(path, "w") as box:
+        for name in order:
+            box.writestr(f"{name}.csv", parts[name])
+    outcome = await an_importer(store).take(path, name="both.zip", source="inbox")
+    found = state(store.path)
+    assert (outcome.file.state, outcome.file.days, outcome.file.channels) == ("completed", 3, 2)
+    assert outcome.file.reads == len(found["reads"]) > 0
+    assert sorted((row[0], row[2]) for row in found["days"]) == [
+        ("6102000001", 20260101), ("6102000001", 20260102), ("6102000002", 20260105)
+    ]  # fmt: skip
 
 
 async def test_a_zip_of_two_is_one_file_and_its_problems_name_the_member(
@@ -246,7 +268,7 @@ async def test_a_file_that_is_written_to_meanwhile_is_as_if_it_had_not_come(
 
 async def test_the_reader_is_niced_bounded_and_imports_the_parser_only(tmp_path: Path) -> None:
     code = (
-        "import json, sys; from edge.meters import child; child._limit();"
+        "import json, sys; from edge.meters import child, reading; child._limit();"
         "import os, resource; print(json.dumps([sorted(sys.modules), os.nice(0),"
         " resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CORE)[0],"
         " int(open('/proc/self/oom_score_adj').read())]))"
@@ -258,7 +280,8 @@ async def test_the_reader_is_niced_bounded_and_imports_the_parser_only(tmp_path:
     modules, nice, memory, core, oom = json.loads(done.stdout)
     ours = {name for name in modules if name.split(".")[0] in ("drivers", "edge", "sync", "migrations")}
     parser = {name for name in ours if name.startswith("drivers.nem12")}
-    assert ours - parser == {"drivers", "edge", "edge.meters", "edge.meters.child", "edge.meters.messages"}
+    own = {f"edge.meters.{name}" for name in ("child", "messages", "original", "reading")}
+    assert ours - parser == {"drivers", "edge", "edge.meters", *own}
     foreign = {name.split(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"drivers", "edge"}
     assert {name for name in foreign if not name.startswith(("_", "sitecustomize"))} == set()
     assert (nice, core, oom) == (19, 0, 800)
@@ -270,7 +293,7 @@ async def test_the_reader_ends_when_the_daemon_does(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "big.csv",
-        nem12([(f"2026{m:02}{d:02}", "1.2345") for m in range(1, 13) for d in range(1, 29)] * 20),
+        nem12([(f"2026{m:02}{d:02}", "1.2345") for m in MONTHS for d in MONTH] * 20),
     )
     source = os.open(path, os.O_RDONLY)
     process = await anyio.open_process(
@@ -300,9 +323,13 @@ async def test_a_reader_that_is_killed_is_started_again(
 async def test_a_file_whose_reader_dies_each_time_fails_and_the_next_one_is_taken(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It is killed in the middle of what it has to say, for that is more than the pipe takes."""
     left = _kill_first(monkeypatch, importing.TRIES_MAX)
     taking = an_importer(store)
-    outcome = await taking.take(write(tmp_path, "a.csv", nem12(DAYS)), name="a", source="inbox")
+    long = nem12(
+        [(f"{year}{m:02}{d:02}", "1.2345678") for year in range(2010, 2022) for m in MONTHS for d in MONTH]
+    )
+    outcome = await taking.take(write(tmp_path, "a.csv", long), name="a", source="inbox")
     assert outcome.file.state == "failed"
     assert "signal 9" in (outcome.file.error or "")
     assert (left, staged(store.path), state(store.path)["days"]) == ([], 0, [])
@@ -323,6 +350,8 @@ def _kill_first(monkeypatch: pytest.MonkeyPatch, deaths: int) -> list[int]:
                 left.pop()
                 if self._process.returncode is None:
                     os.kill(self._process.pid, signal.SIGKILL)
+                while await self._stdout.read(1 << 20):  # until its pipes are empty it has not ended
+                    pass
                 await self._process.wait()
                 raise ChildDied(await self._how_it_ended())
 
@@ -399,6 +428,20 @@ async def test_what_holds_the_lock_is_small_and_all_is_as_before_afterwards(
         assert (await tx.execute(pragma)).scalar_one() == before
     assert seen == [staging.CHECKPOINT_PAGES]
     assert before > staging.CHECKPOINT_PAGES
+
+
+@pytest.mark.parametrize("count", [1, DAYS_PER_INSERT - 1, DAYS_PER_INSERT, 2 * DAYS_PER_INSERT + 1])
+async def test_of_days_written_together_each_stands_there_once(store: Store, count: int) -> None:
+    rest = "kWh|30|[1.50]|S|14||20260201|20260202|20260203|5|0a"
+    days: list[list[Any]] = [[7, str(20260101 + at), *rest.split("|")] for at in range(count)]
+    fields = [field for day in days for field in day]
+    async with store.write() as tx:
+        assert await insert_days(tx, 1, fields) == count
+        assert await insert_days(tx, 2, fields) == 0
+    written = ("kWh", 30, "[1.50]", "S", "14", None, "20260201", "20260202", "20260203", 5, "0a")
+    assert fetch(store.path, f"SELECT file, {', '.join(DAY_COLUMNS)} FROM day ORDER BY id") == [
+        (1, 7, 20260101 + at, *written) for at in range(count)
+    ]
 
 
 async def test_a_transaction_is_made_as_large_as_the_hold_allows() -> None:

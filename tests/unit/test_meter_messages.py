@@ -27,7 +27,7 @@ def test_days_arrive_field_by_field() -> None:
     assert message == ["days", 10, 20, [["6102000001", "E1"]]]
     size = messages.DAY_FIELDS
     for at, day in enumerate(found):
-        wanted: tuple[Any, ...] = ("7", day.date.replace("-", ""), *day[3:14])
+        wanted: tuple[Any, ...] = ("7", day.date.replace("-", ""), *day[3:13], day.hash)
         assert fields[at * size : (at + 1) * size] == [str(field or "") for field in wanted]
     assert len(fields) == size * len(found) > 0
 
