@@ -22,12 +22,12 @@ notes = os.open({path!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 def note(head):
     os.write(notes, struct.pack("dq", time.monotonic(), head))
 note_commit, connected = Store._note_commit, Publisher.connected
-def committed(store, log, given):
+def committed(store, log, given, *rest):
     note(given.get("readings", 0))
-    note_commit(store, log, given)
-def linked(publisher, session):
+    note_commit(store, log, given, *rest)
+def linked(publisher, *rest):
     note({link})
-    connected(publisher, session)
+    connected(publisher, *rest)
 Store._note_commit, Publisher.connected = committed, linked
 """
 NOTE: Final = struct.Struct("dq")

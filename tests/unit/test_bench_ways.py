@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -15,6 +18,18 @@ from tests.bench.ways import Answer, Arrival, Rows
 from tests.upstream import readings
 
 TOPIC = "tidewatt/v1/bench/held"
+ROOT: Final = Path(__file__).parents[2]
+COMMITTING: Final = """
+from pathlib import Path
+import anyio
+from edge.clock import SystemClock
+from tests.stores import a_reading, opened, record
+async def main():
+    clock = SystemClock()
+    async with opened(Path({folder!r}), clock) as store:
+        await record(store, clock, [a_reading(clock), a_reading(clock, "tank.ph")])
+anyio.run(main)
+"""
 
 
 def held(at_s: float, *windows: Window) -> Heard:
@@ -33,6 +48,14 @@ def test_notes_are_commits_that_gave_out_positions_and_links_that_stood(tmp_path
     found = ways.read_notes(path, 5)
     assert found.commits == [Rows(at_s=3.0, first=6, last=8), Rows(at_s=5.0, first=9, last=9)]
     assert found.links == [2.0]
+
+
+def test_the_patch_still_fits_what_it_patches(tmp_path: Path) -> None:
+    """In a process of its own, as in the daemon: a store that commits two readings."""
+    program = ways.patch(tmp_path / "notes") + COMMITTING.format(folder=str(tmp_path))
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=ROOT)
+    notes = ways.read_notes(tmp_path / "notes", 0)
+    assert [(each.first, each.last) for each in notes.commits] == [(1, 2)]
 
 
 def test_answers_are_those_that_speak_of_readings() -> None:
