@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from drivers.base import Clock, Device, DeviceMisconfigured, DeviceUnavailable, Point, Quality, Sample
-from drivers.catalog import Driver
+from drivers.catalog import Claim, Driver
 
 ROOT: Final = Path("/sys/bus/w1/devices")
 #: Family codes of the thermometers that w1_therm reads in the same way.
@@ -85,10 +85,17 @@ class Ds18b20(Device):
 
     def open(self) -> None:
         self._last_mc.clear()
-        if self._options.resolution is not None:
-            for folder in self._folders.values():
+        bits, failures = self._options.resolution, list[DeviceUnavailable]()
+        if bits is None:
+            return
+        for folder in self._folders.values():
+            try:
                 if folder.is_dir():
-                    _set_resolution(folder, self._options.resolution)
+                    _set_resolution(folder, bits)
+            except DeviceUnavailable as error:  # `read` tells which one; the others are read
+                failures.append(error)
+        if len(failures) == len(self._folders):
+            raise failures[0]
 
     def read(self) -> Sequence[Sample]:
         if len(self._folders) > 1:
@@ -122,11 +129,11 @@ class Ds18b20(Device):
         """Start one conversion on every bus that has the kernel's bulk file; else each read converts."""
         ours = {folder.name for folder in self._folders.values()}
         for master in sorted(self._options.root.glob("w1_bus_master*")):
-            there = {entry.name for entry in master.iterdir()} if master.is_dir() else set()
             trigger = master / "therm_bulk_read"
-            if not trigger.exists() or len(ours & there) < 2:
-                continue
             try:
+                there = {entry.name for entry in master.iterdir()}
+                if not trigger.exists() or len(ours & there) < 2:
+                    continue
                 trigger.write_text("trigger\n")
                 _wait_converted(trigger)
                 _discard(master / name for name in sorted(there - ours) if is_probe(name))
@@ -204,10 +211,16 @@ def make(options: Any, _clock: Clock) -> Device:
     return Ds18b20(options)
 
 
+def claims(options: Ds18b20Options) -> list[Claim]:
+    """A probe is one device's: a second one would take it for another in the same water."""
+    return [Claim(what=f"probe {address}") for address in probes_of(options).values()]
+
+
 DRIVER: Final = Driver(
     name="ds18b20",
     summary="DS18B20 thermometers on 1-Wire (and DS18S20, DS1822, DS1825, DS28EA00)",
     options=Ds18b20Options,
     make=make,
     points=points_of,
+    claims=claims,
 )

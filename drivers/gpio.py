@@ -130,7 +130,7 @@ class RpiLines:
         try:
             gpio.remove_event_detect(pin)
             lgpio.gpio_free(_chip_of(gpio), pin)
-        except (lgpio.error, RuntimeError):
+        except (lgpio.error, RuntimeError, DeviceMisconfigured):
             return
 
     def _open(self) -> tuple[Any, Any]:

@@ -139,6 +139,8 @@ class Link:
         with self._changed:
             self._begun += 1
         gone.clear()
+        if self._ended:  # since it was looked at: what `end` said would be cleared just now
+            return False
         client = None
         try:
             client = self._make()

@@ -126,12 +126,13 @@ class Chip:
         if self._library is None:
             self._library = _make_library(self._i2c, self.address)
         self._counts.clear()
-        if not self._enabled:
+        disabled = not self._enabled
+        if disabled:
             self._set_oe(disabled=True)
         self._configure()
-        if not self._enabled:
-            self._set_oe(disabled=False)
+        if disabled:  # what was cut since then stays so: its channels were not put off before
             self._enabled = True
+            self._set_oe(disabled=False)
 
     def _configure(self) -> None:
         library = self._library

@@ -58,6 +58,10 @@ def open_smbus(number: int) -> SMBus:
         raise DeviceUnavailable(
             f"/dev/i2c-{number} may not be opened; put the daemon's user into the group i2c"
         ) from error
+    except OSError as error:
+        raise DeviceUnavailable(
+            f"/dev/i2c-{number} cannot be opened ({error.strerror or error}); look at the kernel's log: dmesg"
+        ) from error
     return bus
 
 

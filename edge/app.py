@@ -8,7 +8,6 @@ the database closes.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import signal
 import sqlite3
@@ -22,6 +21,7 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 import structlog
+from anyio.abc import TaskGroup
 from sqlalchemy.exc import DBAPIError
 
 from edge import outside
@@ -196,9 +196,11 @@ class App:
         if not config.enabled:
             self.publisher = self.site.publisher = None
             return
-        if self._live is None or self.publisher is None or self.publisher.topics.prefix != config.prefix:
-            topics = Topics(config.prefix, self.config.site.name)
+        topics = Topics(config.prefix, self.config.site.name)
+        if self._live is None:
             self._live = LiveValues(self.image, topics, self.clock, config.state_interval_s)
+        else:
+            self._live.change(topics, config.state_interval_s)
         self.publisher = self.site.publisher = Publisher(
             config=config, edge=self.config.site.name, version=VERSION, store=self.store, outbox=self.outbox,
             live=self._live, clock=self.clock, problems=self.problems,
@@ -287,7 +289,7 @@ class App:
         """Another config is in force, and polled already.  before: the series there were."""
         self.config = self.site.config = config
         if "devices" in changed or "poll" in changed:
-            await self._record_inventory()
+            await self.ground.restart_loop("inventory", self._record_inventory)  # tried until it is written
             self._know_calibrations()
             if self._live is not None:
                 self._live.gone(*(before - _series_of(config, before)))
@@ -396,7 +398,7 @@ async def run(config: Config, path: Path, clock: Clock, refused: ConfigInvalid |
         app = None if config.outputs else await stack.enter_async_context(opened(ground))
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(_obey_signals, ground, notifier, group.cancel_scope)
+                group.start_soon(_obey_signals, ground, notifier, group)
                 await ground.start(group)
                 notifier.ready(
                     f"polling {len(config.devices)} devices, driving {len(config.outputs)} outputs"
@@ -431,15 +433,30 @@ async def _open_at_last(ground: Ground, stack: AsyncExitStack) -> App:
             return app
 
 
-async def _obey_signals(ground: Ground, notifier: Notifier, scope: anyio.CancelScope) -> None:
+async def _obey_signals(ground: Ground, notifier: Notifier, group: TaskGroup) -> None:
     """SIGHUP reloads; the first SIGTERM or SIGINT ends in order, and a second one finds the default: at once."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for number in signals:
             if number != signal.SIGHUP:
                 break
-            notifier.reloading(ground.clock)
-            with contextlib.suppress(ConfigInvalid):  # told already, and the old one goes on
-                await ground.reload()
-            notifier.ready()
+            # Beside this: it may hang with a disk, and a stop must not.
+            group.start_soon(_reload, ground, notifier)
     logger.info("stopping", signal=signal.Signals(number).name)
-    scope.cancel()
+    group.cancel_scope.cancel()
+
+
+async def _reload(ground: Ground, notifier: Notifier) -> None:
+    """Because of a signal: nobody waits for an answer, and whatever goes wrong must not end what drives outputs."""
+    notifier.reloading(ground.clock)
+    try:
+        await ground.reload()
+    except ConfigInvalid:
+        pass  # told already, and the old one goes on
+    except Exception as error:
+        broke = f"the reload broke off ({type(error).__name__}: {error})"
+        text = (
+            f"{broke}; reload again, and if that breaks off too: systemctl restart tidewatt-edge; report it"
+        )
+        ground.problems.set("config.reload", text, severity="alarm")
+        logger.error("the reload broke off", exc_info=error)
+    notifier.ready()

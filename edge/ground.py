@@ -18,6 +18,7 @@ import anyio.to_thread
 import structlog
 from anyio.abc import TaskGroup
 
+from drivers.catalog import changed_on_disk
 from edge import clockwatch
 from edge import log as logging_setup
 from edge.clock import Clock
@@ -26,11 +27,14 @@ from edge.config import Config
 from edge.control import lastgood
 from edge.control.compile import compile_rules
 from edge.control.memory import lock
+from edge.control.safefile import write_whole
 from edge.control.service import Control
 from edge.image import Image, Reading
 from edge.local import LocalRefused, LocalServer, LocalUnavailable, socket_path
 from edge.metrics import probe_loop_lag
 from edge.mistakes import ConfigInvalid
+from edge.poll import calibration_leases
+from edge.poll.calibration_leases import Leases
 from edge.poll.poller import Poller
 from edge.poll.totals import Totals
 from edge.settings import digest_of, load
@@ -56,6 +60,9 @@ class Ground:
     """Owned by the event loop.  `locked`, then `start` in a task group; `app` is set while the store is open.
 
     refused  why the present config is not used, where this is the last good one
+
+    A reload that breaks off leaves its sections in `_unapplied`: the next one applies them again, and what that does
+    twice does nothing the second time.
     """
 
     def __init__(
@@ -82,6 +89,10 @@ class Ground:
             config.devices, self.image, self.record, clock, self.events.put, poll=config.poll,
             totals=self.totals,
         )  # fmt: skip
+        self.leases = Leases(
+            self.poller.calibrating, config.store.control_database.with_name(calibration_leases.FILE_NAME),
+            clock, write=write_whole,
+        )  # fmt: skip
         self.control = Control(
             rules=compile_rules(config), outputs=config.outputs, database=config.store.control_database,
             clock=clock, image=self.image, problems=self.problems, put=self.events.put, record=self.record,
@@ -94,6 +105,9 @@ class Ground:
         self._refused = refused
         self._group: TaskGroup
         self._scopes: dict[str, tuple[anyio.CancelScope, anyio.Event]] = {}
+        self._reloading = anyio.Lock()
+        self._unapplied: set[str] = set()
+        self._series_before: set[str] = set()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -117,11 +131,13 @@ class Ground:
         """Control first, by the clock as it was trusted, then what it needs, then those who ask."""
         self._group = group
         self.clock_watch.recall()
+        self.leases.recall()
         await self.control.begin((self.config.store.database,))
         self.start_loop("control", self.control.loop.run)
         self.start_loop("polling", self.poller.run)
         self.start_loop("memory", self._memory)
         self.start_loop("clock", self.clock_watch.run)
+        self.start_loop("leases", self.leases.run)
         self.start_loop("lag", partial(probe_loop_lag, self.clock))
         self.start_loop("socket", self._socket)
         self._tell_config()
@@ -150,6 +166,7 @@ class Ground:
     async def restart_loop(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         await self.stop_loop(name)
         self.problems.clear_under(f"{name}.")
+        self.problems.clear(f"loop.{name}")
         self.start_loop(name, loop)
 
     async def _memory(self) -> None:
@@ -228,7 +245,12 @@ class Ground:
 
         Raises ConfigInvalid.
         """
+        async with self._reloading:  # a signal and a command may come together
+            return await self._reload()
+
+    async def _reload(self) -> str:
         state = self.config_state
+        await self._tell_drivers()
         try:
             new, _ = load(state.path, Config)
         except ConfigInvalid as error:
@@ -237,19 +259,34 @@ class Ground:
             self.events.put("config-refused", str(state.path), "warning", {"error": str(error)})
             logger.warning("config refused", path=str(state.path), why=str(error))
             raise
-        changed = changed_sections(self.config, new)
-        state.digest = digest_of(state.path)
-        state.error, state.loaded_ms = "", self.clock.now_ms()
+        differing = {*changed_sections(self.config, new), *self._unapplied}
+        changed = tuple(name for name in Config.model_fields if name in differing)
+        digest = digest_of(state.path)
         self.problems.clear("config")
+        state.error = ""
         await self._apply(new, changed)
+        state.digest, state.loaded_ms = digest, self.clock.now_ms()
+        self.problems.clear("config.reload")
         words = ", ".join(changed) or "nothing"
         self.events.put("config-reloaded", str(state.path), "info", {"changed": list(changed)})
         logger.info("config reloaded", changed=words)
         await self._keep_config()
         return words
 
+    async def _tell_drivers(self) -> None:
+        """Drivers of other packages that are not on the disk as they are in this process: no reload changes that."""
+        news = await anyio.to_thread.run_sync(changed_on_disk, abandon_on_cancel=True)
+        if not news:
+            self.problems.clear("config.drivers")
+            return
+        text = f"{'; '.join(news)} since the daemon started; counts after a restart: systemctl restart tidewatt-edge"
+        self.problems.set("config.drivers", text)
+        logger.warning("drivers changed on the disk", why=text)
+
     async def _apply(self, new: Config, changed: tuple[str, ...]) -> None:
+        again = bool(self._unapplied)
         fixed = [name for name in changed if name in ("site", "store", "local")]
+        self._unapplied = set(changed) - set(fixed)
         if fixed:
             sections = " and ".join(f"[{name}]" for name in fixed)
             self.problems.set(
@@ -260,16 +297,17 @@ class Ground:
         self.config = new.model_copy(update=keep_old)
         if "log" in changed:
             logging_setup.setup(new.log)
-        await self._apply_control()
-        before = set(self.image.snapshot())
+        await self._apply_control(again=again)
+        self._series_before |= self.image.snapshot().keys()
         if "devices" in changed or "poll" in changed:
             await self.poller.apply(new.devices, new.poll)
         if self.app is not None:
-            await self.app.apply(self.config, changed, before)
+            await self.app.apply(self.config, changed, self._series_before)
+        self._unapplied, self._series_before = set(), set()
 
-    async def _apply_control(self) -> None:
+    async def _apply_control(self, *, again: bool) -> None:
         rules, outputs = compile_rules(self.config), self.config.outputs
-        if rules != self.control.loop.rules or tuple(outputs) != self.control.configs:
+        if again or rules != self.control.loop.rules or tuple(outputs) != self.control.configs:
             await self.control.change(rules, outputs)
 
 

@@ -31,6 +31,7 @@ def verbs_of(ground: Ground) -> Mapping[str, Verb]:
     calibrate = CalibrateVerbs(
         ground.poller, ground.image, ground.clock, ground.events.put,
         file=lambda: (ground.config_state.path, ground.config_state.digest), goes_by=outputs.that_go_by,
+        keep=ground.leases.keep,
         reload=f"sudo systemctl reload {SERVICE}" if Notifier().active else f"kill -HUP {os.getpid()}",
     )  # fmt: skip
     return {

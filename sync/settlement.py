@@ -67,11 +67,11 @@ def fill(first: int, last: int, rows: Ranges, holes: Iterable[Hole]) -> tuple[tu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """What a `held` of the bound ledger changes in a file; write all of it in one transaction.
+    """What a `held` of the bound ledger changes in a file.  To save it late is harmless: it is asked for again.
 
     settled   stream -> its settled positions from now on, for the streams spoken of
     lost      (stream, span): neither here nor upstream; each becomes a hole `pruned`
-    answered  (stream, log, first, last) now settled: tell SendWindow.answered, once all is committed
+    answered  (stream, log, first, last) now settled: tell SendWindow.answered
     fork      upstream knows a log above all of this file: open one above it (once an hour at most; an alarm)
     offsets   log -> (offset_ms, estimated) to adopt: upstream has already applied it
     """
@@ -107,7 +107,7 @@ def fold(
     present: Mapping[str, Ranges],
     holes: Mapping[str, Ranges],
 ) -> Fold:
-    """What an answer that `heeds` says means, all read in one transaction with what is written of it.
+    """What an answer that `heeds` says means for the file as it is now.
 
     present  stream -> those of `doubts` whose row is still here (more does no harm)
     holes    stream -> positions given up here

@@ -207,10 +207,13 @@ def now_ms() -> int:
     return SystemClock().now_ms()
 
 
-def when_option(cli: Cli, name: str, text: str, now: int) -> int:
-    """A time from the command line.  Raises click.BadParameter."""
+def when_option(name: str, text: str, now: int, zone: tzinfo) -> int:
+    """UTC milliseconds of a time from the command line.  Raises click.BadParameter.
+
+    zone  of a time that is written without one
+    """
     try:
-        return parse_time(text, now, cli.zone())
+        return parse_time(text, now, zone)
     except (ValueError, OverflowError, OSError) as error:
         raise click.BadParameter(str(error), param_hint=f"--{name}") from error
 
@@ -233,14 +236,16 @@ def show_bytes(count: float | None) -> str:
     return f"{count:.1f} TB"
 
 
-def show_value(value: float | None, decimals: int | None = None) -> str:
-    """A number as it was stored: no more decimals than it has; "—" for none."""
+def show_value(value: float | None, decimals: int | None = None, *, digits: int = 15) -> str:
+    """A number as it was stored: no more decimals than it has; "—" for none.
+
+    digits  so many are significant, where `decimals` does not say how many stand behind the point
+    """
     if value is None:
         return "—"
-    return (
-        f"{value:.{decimals}f}"
-        if decimals is not None
-        else f"{value:g}"
-        if value != int(value)
-        else f"{value:.0f}"
-    )
+    return f"{value:.{digits}g}" if decimals is None else f"{value:.{decimals}f}"
+
+
+def show_level(level: float) -> str:
+    """on, off, 40%, 12.5%."""
+    return "on" if level >= 1.0 else "off" if level <= 0.0 else f"{level:.1%}".replace(".0%", "%")

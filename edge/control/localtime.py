@@ -50,9 +50,8 @@ def moment_ms(day: date, second: int, zone: ZoneInfo) -> int:
 
 def _jump(naive: datetime, zone: ZoneInfo) -> datetime:
     """The moment of the jump that skips `naive`, found by halving between the offsets before and after it."""
-    after = naive.replace(tzinfo=zone, fold=0).astimezone(
-        UTC
-    )  # by the offset before the jump: lands after it
+    # By the offset before the jump it lands after it, and the other way round.
+    after = naive.replace(tzinfo=zone, fold=0).astimezone(UTC)
     before = naive.replace(tzinfo=zone, fold=1).astimezone(UTC)
     offset = before.astimezone(zone).utcoffset()
     while after - before > SECOND:

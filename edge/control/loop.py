@@ -26,7 +26,7 @@ from edge.control.journal import Journal
 from edge.control.memory import Found as Memorised
 from edge.control.memory import Memory
 from edge.control.model import ControlState, Decision, Held, Now, Outcome, Override, Release, Request
-from edge.control.rules import Rules
+from edge.control.rules import Rules, looked_at
 from edge.control.settle import fresh_output
 from edge.control.telling import NONE_QUIET, Teller
 from edge.image import Image, Reading, Snapshot
@@ -125,7 +125,7 @@ class ControlLoop:
         found   where outputs stand, by name; the others are taken to stand at safe
         """
         loaded = self.memory.load(others=others)
-        now = self._now()
+        now = self.now()
         self._unread_s = dict.fromkeys(self._inputs, now.monotonic_s)
         if loaded.found is Memorised.FRESH:
             self._state = remember.standing(fresh(self.rules, now), self.rules, found)
@@ -143,7 +143,8 @@ class ControlLoop:
         await self.bank.replace(specs)
         self._news.set()
 
-    def _now(self) -> Now:
+    def now(self) -> Now:
+        """The moment, as a tick would take it."""
         clock = self._clock
         return Now(
             wall_ms=clock.now_ms(), monotonic_s=clock.monotonic_s(), clock=clock.state().value,
@@ -193,7 +194,7 @@ class ControlLoop:
     def tick(self) -> None:
         """Decide, and set going what was decided.  Never raises, never blocks."""
         assert self._state is not None
-        now = self._now()
+        now = self.now()
         asked, self._asked = self._asked, []
         outcome: Outcome | None = None
         snapshot = self._image.snapshot()
@@ -267,9 +268,10 @@ class ControlLoop:
         asked = _Asked(request)
         self._asked.append(asked)
         self._news.set()
-        with anyio.move_on_after(ANSWER_S) as scope:
+        with anyio.move_on_after(ANSWER_S):
             await asked.taken.wait()
-        if scope.cancelled_caught:
+        if asked in self._asked:
+            self._asked.remove(asked)  # nor is it taken later: whoever asked goes by what is said here
             raise ControlHangs(
                 f"control did not take it within {ANSWER_S:g} s; look at the daemon's log, or `tidewatt outputs safe`"
             )
@@ -320,9 +322,6 @@ class ControlLoop:
     def state(self) -> ControlState | None:
         return self._state
 
-    def now(self) -> Now:
-        return self._now()
-
     def _awaits_readings(self, snapshot: Snapshot, now: Now) -> bool:
         """Whether some input had no chance to be read yet: outputs are safe without it, but it is no fault.
 
@@ -369,13 +368,4 @@ def _carried_over(state: ControlState, rules: Rules) -> ControlState:
 
 def inputs_of(rules: Rules) -> frozenset[str]:
     """Every series that rules look at."""
-    found: set[str] = set()
-    for rule in rules.outputs.values():
-        found |= {*rule.inputs, rule.shed_on}
-        found |= {series for limit in rule.envelope.limits for series in (limit.series, limit.fallback)}
-        found |= {lock.other for lock in rule.envelope.interlocks}
-        if rule.effect is not None:
-            found.add(rule.effect.series)
-    for thermostat in rules.thermostats:
-        found |= {thermostat.input, thermostat.second}
-    return frozenset(found - {""} - set(rules.outputs))
+    return frozenset(looked_at(rules.outputs.values(), rules.thermostats) - set(rules.outputs))

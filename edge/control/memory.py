@@ -132,6 +132,7 @@ class Memory:
             aside = self._set_aside()
             loaded = Loaded(found=Found.LOST, why=f"it cannot be read ({error})", aside=aside)
         if loaded.found is Found.LOST:
+            self.saves = 1  # else a stop before the first save would leave a mark like that of a first start
             self._tell_lost(loaded)
         return loaded
 
@@ -197,7 +198,7 @@ class Memory:
                     await self._save_all()
                 except (sqlite3.Error, OSError, ValueError) as error:
                     self._tell_failing(error)
-                    await self._clock.sleep(RETRY_S if self.saves else LOOK_S * 10)
+                    await self._clock.sleep(LOOK_S * 10 if self.saved is None else RETRY_S)
         finally:
             with (
                 anyio.move_on_after(SAVE_GAP_S * 2, shield=True),
@@ -232,7 +233,7 @@ class Memory:
             return
         if not self.path.exists() or self.path.stat().st_ino != inode:
             raise FileNotFoundError(f"{self.path} was taken away")
-        if self.saves == 0:
+        if self.saved is None:
             await self._mark()  # first, so that a file that was saved is never without one
         self._urgent = False
         text = json.dumps(document, separators=(",", ":"), allow_nan=False)
@@ -266,7 +267,7 @@ class Memory:
     def _tell_failing(self, error: Exception) -> None:
         """The table is missing until the migration beside has made it: nothing to tell during that time."""
         young = self._clock.monotonic_s() - self._began_s < PATIENCE_S
-        if young and not self.saves and isinstance(error, FileNotFoundError | sqlite3.OperationalError):
+        if young and self.saved is None and isinstance(error, FileNotFoundError | sqlite3.OperationalError):
             return
         if self._problems.get(PROBLEM) is None:
             self._on_event("control-memory-failing", str(self.path), "alarm", {"error": str(error)})

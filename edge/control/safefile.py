@@ -88,8 +88,11 @@ def write(path: Path, entries: Iterable[Entry], *, socket: str = "") -> None:
 
 
 def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace a file so that a power cut leaves the old one or the new one.  Raises OSError."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    """Replace a file so that a power cut leaves the old one or the new one, as two who write at once do.
+
+    Raises OSError.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -33,7 +33,6 @@ async def quick_check(store: Store, problems: Problems, put_event: PutEvent) -> 
         problems.clear(PROBLEM)
         return []
     logger.error("the database is damaged", path=str(store.path), faults=faults)
-    mark_of(store.path).touch()
     put_event("store-damaged", str(store.path), "alarm", {"faults": faults})
     problems.set(
         PROBLEM,
@@ -41,4 +40,8 @@ async def quick_check(store: Store, problems: Problems, put_event: PutEvent) -> 
         " can be read, and look at the card",
         severity="alarm",
     )
+    try:
+        mark_of(store.path).touch()
+    except OSError as error:  # a card that dies is often read-only first
+        logger.error("the damaged database cannot be marked for the next start", error=str(error))
     return faults

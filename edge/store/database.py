@@ -1,7 +1,7 @@
 """The edge's SQLite file: one writer behind a FIFO lock, readers beside it.
 
 Every write is `BEGIN IMMEDIATE … COMMIT` on one connection, with `synchronous=FULL`: what was committed survives a
-power cut.  A file that SQLite cannot read is set aside under a name of its own, never deleted.
+power cut.  What becomes of a file that SQLite cannot read is in heal.py.
 """
 
 from __future__ import annotations
@@ -168,7 +168,6 @@ class Store:
         self.fronts: dict[str, int] = {}
         self.commits = 0
         self.last_commit_ms: int | None = None
-        self.set_aside: Path | None = None
         self.unclean = False
         self.damage = anyio.Event()
         """Set once a page turns out not to be readable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,8 +13,8 @@ from typing import Any
 import structlog
 
 from edge.child import run_module
-from edge.store.files import set_aside, set_aside_if_corrupt
-from edge.store.rebuild import KEYED, STREAMS, UNUSABLE, mark_of
+from edge.store.files import lock, set_aside, set_aside_if_corrupt, sync_folder
+from edge.store.rebuild import KEYED, STREAMS, UNUSABLE, mark_of, rebuilt_of
 
 logger = structlog.get_logger("store")
 
@@ -34,11 +35,15 @@ class Healed:
 async def heal(path: Path, now_ms: int) -> Healed | None:
     """Set a file aside that cannot be read at all, and make one anew that is marked as damaged; None: all is well.
 
-    Nobody may have it open.  What can be read is never thrown away, and no damaged file is deleted.  A folder or disk
-    that does not take this is for the one who opens the database to tell.
+    What can be read is never thrown away, and no damaged file is deleted.  A file that another process writes is left
+    alone; so is one whose folder or disk does not take this: that is for the one who opens the database to tell.
     """
     try:
-        return await _heal(path, now_ms)
+        descriptor = lock(path)
+        try:
+            return await _heal(path, now_ms)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         logger.warning("the database could not be looked after", path=str(path), error=str(error))
         return None
@@ -47,6 +52,10 @@ async def heal(path: Path, now_ms: int) -> Healed | None:
 async def _heal(path: Path, now_ms: int) -> Healed | None:
     aside = set_aside_if_corrupt(path, now_ms)
     mark = mark_of(path)
+    if mark.exists() and not path.exists() and rebuilt_of(path).exists():
+        _take_its_place(path, now_ms)
+        text = f"the database {path} was damaged and made anew; the power failed before the new file had its place"
+        return Healed(kind="store-rebuilt", text=text, aside=None)
     if aside is None and path.exists() and not _opens(path):
         mark.touch()
     if aside is None and mark.exists() and path.exists():
@@ -86,11 +95,18 @@ def _opens(path: Path) -> bool:
 
 
 def _rebuilt(path: Path, now_ms: int, lost: dict[str, int]) -> Healed:
-    aside = set_aside(path, f"damaged-{now_ms}")
-    path.with_name(f"{path.name}.rebuilt").rename(path)
-    mark_of(path).unlink(missing_ok=True)
+    aside = _take_its_place(path, now_ms)
     words = ", ".join(f"{count} of {table}" for table, count in lost.items()) or "no row"
     text = (
         f"the database was damaged and made anew: {words} could not be read; the old file is kept as {aside}"
     )
     return Healed(kind="store-rebuilt", text=text, aside=aside, body={"lost": lost})
+
+
+def _take_its_place(path: Path, now_ms: int) -> Path:
+    """The new file, which is whole, becomes the database; where the old one is kept, or what was left here of it."""
+    aside = set_aside(path, f"damaged-{now_ms}")  # its journal would spoil the new file
+    rebuilt_of(path).rename(path)
+    sync_folder(path.parent)
+    mark_of(path).unlink(missing_ok=True)
+    return aside

@@ -34,6 +34,11 @@ def mark_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.damaged")
 
 
+def rebuilt_of(path: Path) -> Path:
+    """Where the new file is made, until it takes the old one's place."""
+    return path.with_name(f"{path.name}.rebuilt")
+
+
 def rebuild(path: Path, target: Path) -> dict[str, int]:
     """Write what can be read of `path` to the new file `target`; rows lost by table.  Raises sqlite3.Error."""
     lost: Counter[str] = Counter()
@@ -150,7 +155,7 @@ def main(arguments: Sequence[str]) -> int:
     """The child process: makes DATABASE.rebuilt; what becomes of it is the daemon's to say."""
     path = Path(arguments[0])
     os.nice(19)
-    target = path.with_name(f"{path.name}.rebuilt")
+    target = rebuilt_of(path)
     target.unlink(missing_ok=True)
     try:
         lost = rebuild(path, target)

@@ -73,6 +73,7 @@ class Recorder:
         self._failing = ""
         self._told_full = False
         self._wrote_s = float("-inf")
+        self._commit_s = 0.0
         self._turn = anyio.Lock()
 
     # ------------------------------------------------------------------------------------------ intake
@@ -109,13 +110,20 @@ class Recorder:
     # ----------------------------------------------------------------------------------------- writing
 
     async def run(self) -> None:
-        """Commit every flush interval, or sooner when the queue is half full, until cancelled."""
+        """Commit every flush interval, or sooner when the queue is half full, until cancelled.
+
+        What has waited for the database to be opened waits no longer.
+        """
+        if self._queue:
+            await self._attempt()
         while True:
             await self._pause()
             await self._attempt()
 
     async def _pause(self) -> None:
-        left_s = self._config.flush_interval_s
+        """So long that what comes as one commit begins is on the disk, by the next, when the interval is over."""
+        interval_s = self._config.flush_interval_s
+        left_s = max(interval_s / 2, interval_s - 2 * self._commit_s)
         while left_s > 0 and (len(self._queue) < self._rows_max // 2 or self._failing):
             part_s = min(left_s, LOOK_S)
             await self._clock.sleep(part_s)
@@ -174,7 +182,8 @@ class Recorder:
         self._untold -= told
         self.stored_total += len(rows)
         self._wrote_s = self._clock.monotonic_s()
-        COMMIT_SECONDS.observe(max(0.0, self._wrote_s - began_s))
+        self._commit_s = max(0.0, self._wrote_s - began_s)
+        COMMIT_SECONDS.observe(self._commit_s)
         self._recovered()
         return n
 

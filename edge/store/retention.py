@@ -116,7 +116,7 @@ class Retention:
             return
         until = min(self._trim_until, front + ceil(TRIMMED_PER_ROW * coming) - 1)
         await self._delete(tx, "readings", front, until)
-        self._store.fronts["readings"] = until + 1
+        tx.on_commit(lambda: self._store.fronts.update(readings=until + 1))
 
     async def _cut(self, stream: str, last: int) -> int:
         """Cut a stream's front off, up to `last` at most; returns how many rows that were."""

@@ -107,7 +107,7 @@ SELECT {_COLUMNS} FROM summary WHERE seq BETWEEN :first AND :last AND span_s = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Thinned:
+class Thinning:
     """What became of the rows `first..last`: how many they were, how many summaries stand for them now.
 
     ts_min_ms, ts_max_ms  their times as written
@@ -135,7 +135,7 @@ async def count_summaries(tx: Tx, *, first: int, last: int, span_s: int) -> tupl
     return found.summaries, found.samples
 
 
-async def thin(tx: Tx, *, stream: str, first: int, last: int, span_s: int, log: int) -> Thinned:
+async def thin(tx: Tx, *, stream: str, first: int, last: int, span_s: int, log: int) -> Thinning:
     """Put summaries of `span_s` seconds in the place of the rows `first..last` of a stream, and delete these.
 
     stream  "readings", or "summaries" of which none in the range is as long as `span_s`, those of span 0 apart
@@ -158,7 +158,7 @@ async def thin(tx: Tx, *, stream: str, first: int, last: int, span_s: int, log: 
     await tx.execute(
         f"DELETE FROM {table} WHERE seq BETWEEN :first AND :last", {"first": first, "last": last}
     )
-    return Thinned(
+    return Thinning(
         rows=found.n, summaries=made.scalar_one(), first=first, last=last, ts_min_ms=found.low, ts_max_ms=found.high
     )  # fmt: skip
 

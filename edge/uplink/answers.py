@@ -155,12 +155,10 @@ class Answers:
         if before == ledger:
             return
         async with self._store.write() as tx:
-            await self._outbox.bind(tx, ledger, who)
+            await self._outbox.bind(tx, ledger, who, said=before or self.candidate)
             await tx.emit(
                 kind="ledger-bound", subject=ledger, body={"who": who, "why": why, "before": before}
             )
-        if ledger != (before or self.candidate):
-            self._outbox.forget()
         self._problems.clear("uplink.ledger")
 
     # -------------------------------------------------------------------------- times, losses, forks

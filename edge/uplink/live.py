@@ -24,6 +24,10 @@ class LiveValues:
         self._gone: set[str] = set()
         image.watch(self._note)
 
+    def change(self, topics: Topics, interval_s: float) -> None:
+        """From the next session on: these topics, and so much time between two values of a series."""
+        self._topics, self._interval_s = topics, interval_s
+
     def _note(self, reading: Reading) -> None:
         self._changed[reading.series] = reading
 

@@ -323,24 +323,36 @@ class Outbox:
 
     # ---------------------------------------------------------------------------------------- binding
 
-    async def bind(self, tx: Tx, ledger: str, who: str) -> None:
-        """Deliver to this ledger from now on; what another one held counts for nothing."""
+    async def bind(self, tx: Tx, ledger: str, who: str, *, said: str = "") -> None:
+        """Deliver to this ledger from now on; what another one held counts for nothing, here and after a restart.
+
+        said  the ledger whose word stands in what is taken for settled, "" for none
+        """
         await tx.execute(
             "INSERT INTO binding (bound_ms, ledger, who) VALUES (:now, :ledger, :who)",
             {"now": tx.now_ms(), "ledger": ledger, "who": who},
         )
-        self.bound_ledger = ledger
+        if ledger != said:
+            await tx.execute("DELETE FROM settled")
 
-    def forget(self) -> None:
+        def change() -> None:
+            self.bound_ledger = ledger
+            if ledger != said:
+                self._forget()
+
+        tx.on_commit(change)
+
+    def _forget(self) -> None:
         """Take nothing for settled, until the ledger has said so again."""
         self._settled = dict.fromkeys(self.streams, EMPTY)
         self._refused = dict.fromkeys(self.streams, EMPTY)
+        self._saved = {}
 
     async def save(self, tx: Tx, now_s: float, *, at_once: bool = False) -> None:
         """Save the settled positions inside a transaction that is made anyway, at most once a minute."""
         if not self.bound_ledger or (not at_once and now_s - self._saved_s < SAVE_INTERVAL_S):
             return
-        self._saved_s = now_s
+        saved: dict[str, Ranges] = {}
         for stream in self.streams:
             ranges = self._settled[stream]
             if self._saved.get(stream, EMPTY) == ranges:
@@ -349,7 +361,13 @@ class Outbox:
             spans = [{"stream": stream, "first": a, "last": b} for a, b in list(ranges)[:SETTLED_SPANS_MAX]]
             if spans:
                 await tx.execute("INSERT INTO settled VALUES (:stream, :first, :last)", spans)
-            self._saved[stream] = ranges
+            saved[stream] = ranges
+
+        def change() -> None:
+            self._saved_s = now_s
+            self._saved.update(saved)
+
+        tx.on_commit(change)
 
 
 def _clock(log: Log) -> LogClock:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from edge.store import progress
 from edge.store.database import Store, Tx
 from edge.store.log import STREAM_TABLES
-from edge.store.thin import SPANS_S, Thinned, count_summaries, thin
+from edge.store.thin import SPANS_S, Thinning, count_summaries, thin
 from sync.messages import DOWNSAMPLED, OVERFLOW, PRUNED
 from sync.ranges import Ranges
 
@@ -284,7 +284,7 @@ class Overflow:
     def _move_front(self, tx: Tx, stream: str, front: int) -> None:
         tx.on_commit(lambda: self._store.fronts.update({stream: front}))
 
-    def _count_thinned(self, tx: Tx, span_s: int, made: Thinned) -> None:
+    def _count_thinned(self, tx: Tx, span_s: int, made: Thinning) -> None:
         tx.on_commit(lambda: self.thinned_rows.update({span_s: made.rows}))
 
 

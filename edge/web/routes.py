@@ -15,6 +15,7 @@ from starlette.responses import Response
 from edge.times import parse_time
 
 TEXT_MAX: Final = 200
+DIGITS_MAX: Final = 20
 UNESCAPED_PLUS: Final = re.compile(r" (\d\d:?\d\d)$")
 """A zone's "+" that the caller did not escape arrives as a blank."""
 
@@ -85,9 +86,10 @@ def integer(name: str, description: str, *, low: int, high: int, default: int | 
     """A whole number in a range."""
 
     def parse(text: str, _now_ms: int) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX else -1
+        if not low <= number <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
-        return int(text)
+        return number
 
     schema: dict[str, Any] = {"type": "integer", "minimum": low, "maximum": high}
     return Param(name=name, description=description, schema=schema, parse=parse, default=default)

@@ -5,10 +5,12 @@ A port that cannot be had is the page's problem alone: `run` says so and tries a
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -58,11 +60,15 @@ class PortInUse(BindError):
     """Somebody else listens there."""
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets, one for each address that `host` means.  Raises BindError, PortInUse."""
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets, one for each address that `host` means.  Raises BindError, PortInUse.
+
+    A name is looked up by a thread: a name server that is silent must not hold the loop, which control runs on too.
+    """
+    look_up = asyncio.get_running_loop().getaddrinfo
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror:
+        found = await look_up(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError):
         raise BindError(
             f"{host} is no address of this machine; set [web] host to 127.0.0.1, or to 0.0.0.0 for all"
         ) from None
@@ -160,7 +166,6 @@ def _endpoint(route: Route, clock: Clock) -> StarletteRoute:
 
 def _files(table: Sequence[Route], version: str) -> list[StarletteRoute]:
     made: dict[str, assets.Asset] = {}
-    chapters: dict[str, assets.Asset] = {}
 
     def asset(name: str) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -168,26 +173,21 @@ def _files(table: Sequence[Route], version: str) -> list[StarletteRoute]:
 
         return endpoint
 
-    async def document(request: Request) -> Response:
-        if "document" not in made:
-            from edge.web import openapi
+    async def once(request: Request, name: str, make: Callable[[], assets.Asset]) -> Response:
+        """Made when it is first asked for, by a thread: it takes a small Pi up to two seconds."""
+        if name not in made:
+            made[name] = await anyio.to_thread.run_sync(make)
+        return assets.send(request, made[name])
 
-            content = encode(openapi.document(table, version))
-            made["document"] = assets.make(content, "application/json")
-        return assets.send(request, made["document"])
+    async def document(request: Request) -> Response:
+        return await once(request, "document", partial(_document, table, version))
 
     async def docs(request: Request) -> Response:
-        if "docs" not in made:
-            from edge.web import openapi
-
-            made["docs"] = assets.make(openapi.page(table, version).encode(), assets.MEDIA[".html"])
-        return assets.send(request, made["docs"])
+        return await once(request, "docs", partial(_docs, table, version))
 
     async def chapter(request: Request) -> Response:
         topic = request.path_params.get("topic", handbook.CONTENTS)
-        if topic not in chapters:
-            chapters[topic] = await anyio.to_thread.run_sync(_chapter, topic)
-        return assets.send(request, chapters[topic])
+        return await once(request, f"handbook/{topic}", partial(_chapter, topic))
 
     return [
         StarletteRoute("/", asset("index.html"), methods=["GET"]),
@@ -200,8 +200,20 @@ def _files(table: Sequence[Route], version: str) -> list[StarletteRoute]:
     ]
 
 
+def _document(table: Sequence[Route], version: str) -> assets.Asset:
+    from edge.web import openapi
+
+    return assets.make(encode(openapi.document(table, version)), "application/json")
+
+
+def _docs(table: Sequence[Route], version: str) -> assets.Asset:
+    from edge.web import openapi
+
+    return assets.make(openapi.page(table, version).encode(), assets.MEDIA[".html"])
+
+
 def _chapter(topic: str) -> assets.Asset:
-    """A chapter of the handbook, or its picture; for a thread: it takes a small Pi half a second.  Raises NotFound."""
+    """A chapter of the handbook, or its picture.  Raises NotFound."""
     if topic in handbook.PICTURES:
         return assets.make((handbook.FOLDER / topic).read_bytes(), assets.MEDIA[".png"])
     found = handbook.find(topic)
@@ -308,15 +320,11 @@ class WebServer:
             await self._listening.wait()
         return self.address
 
-    def bind(self) -> list[socket.socket]:
-        """Take the port, for a caller that would rather stop than go without.  Raises BindError."""
-        return bind(self._config.host, self._config.port)
-
     async def _bound(self) -> list[socket.socket]:
         pause_s = RETRY_FIRST_S
         while True:
             try:
-                return self.bind()
+                return await bind(self._config.host, self._config.port)
             except BindError as error:
                 level = log.debug if self.problem else log.warning
                 self.problem = str(error)

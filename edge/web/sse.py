@@ -96,6 +96,7 @@ class Hub:
     def open(self) -> None:
         """Take listeners (again)."""
         self.closed = False
+        self._turn = anyio.Event()
 
     def close(self) -> None:
         """End every stream."""

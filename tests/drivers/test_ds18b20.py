@@ -134,6 +134,21 @@ def test_several_probes_are_points_and_one_that_fails_does_not_stop_the_others(t
         device.read()
 
 
+def test_one_of_several_probes_that_takes_no_resolution_does_not_stop_the_others(tmp_path: Path) -> None:
+    w1(tmp_path, {PROBE: "25000", OTHER_PROBE: "26000"})
+    (tmp_path / OTHER_PROBE / "resolution").unlink()
+    (tmp_path / OTHER_PROBE / "resolution").mkdir()  # an error of input and output
+    options = {"probes": {"tank": PROBE, "sump": OTHER_PROBE}, "root": tmp_path, "resolution": 10}
+    device = Ds18b20(Ds18b20Options.model_validate(options))
+    device.open()
+    assert [sample.value for sample in device.read()] == [25.0, 26.0]
+    assert (tmp_path / PROBE / "resolution").read_text() == "10\n"
+    (tmp_path / PROBE / "resolution").unlink()
+    (tmp_path / PROBE / "resolution").mkdir()
+    with pytest.raises(DeviceUnavailable, match=PROBE):
+        device.open()
+
+
 def test_several_probes_are_converted_at_once(tmp_path: Path) -> None:
     w1(tmp_path, {PROBE: "25000", OTHER_PROBE: "24000"})
     plant(tmp_path / "w1_bus_master1", {"therm_bulk_read": "0\n", f"{PROBE}/x": "", f"{OTHER_PROBE}/x": ""})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -322,6 +323,15 @@ def test_tables_of_one_broker_share_a_connection_that_ends_with_the_last(
     assert until(lambda: good(other)) == [31.5]
     other.close()
     assert not mqttlink._links
+
+
+def test_a_connection_that_is_ended_as_it_begins_is_not_kept(here: Station) -> None:
+    link = mqttlink.Link(mqttlink.BrokerOptions(port=here.port))
+    link.end()
+    connecting = threading.Thread(target=link._connect_once, daemon=True)
+    connecting.start()
+    connecting.join(10)
+    assert not connecting.is_alive()
 
 
 def test_a_broker_that_comes_back_is_found_again(here: Station, devices: list[MqttDevice]) -> None:

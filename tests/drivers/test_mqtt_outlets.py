@@ -109,7 +109,7 @@ def test_a_heater_needs_its_timer(dialect: str) -> None:
         ({"hold_s": 30, "safe": 0.5}, "neither"),
     ],
 )
-def test_a_hold_that_its_timer_cannot_do_is_refused(terms: dict[str, float], refused: str) -> None:
+def test_a_hold_that_its_timer_cannot_do_is_refused(terms: dict[str, Any], refused: str) -> None:
     said = DRIVER.refuse(options("tasmota"), Terms(name="it", **terms))
     assert refused in said and bool(said) is bool(refused)
 

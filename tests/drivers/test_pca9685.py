@@ -18,6 +18,7 @@ from tests.drivers.fakes import FakeLines, Pca9685Bus
 from tests.drivers.worlds import fake_i2c, fake_lines
 
 OE = 5
+MODE2 = 0x01
 
 
 class Bench:
@@ -239,6 +240,29 @@ def test_a_hung_bus_is_cut_from_another_thread_and_taken_over_later(bench: Bench
     one.open()
     assert not bench.lines.pin(OE).level
     assert bench.chip.output(2) == 0.0  # begins off, whatever stood there
+
+
+def test_what_is_cut_at_the_end_of_an_open_stays_so_until_its_channels_are_off(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bench.opened(2, oe_pin=OE)
+    one.write(1.0)
+    read = bench.chip.read_byte_data
+
+    def cut_and_read(address: int, register: int) -> int:
+        assert register != MODE2 or one.cut()  # as the bank does, once the call hangs
+        return read(address, register)
+
+    with monkeypatch.context() as hanging:
+        hanging.setattr(bench.chip, "read_byte_data", cut_and_read)
+        one.open()
+    assert bench.chip.output(2) == 1.0
+    assert bench.lines.pin(OE).level  # it stands where it stood
+    with pytest.raises(DeviceUnavailable, match="OE"):
+        one.write(1.0)
+    one.open()
+    assert bench.chip.output(2) == 0.0
+    assert not bench.lines.pin(OE).level
 
 
 def test_oe_is_let_go_with_the_last_channel(bench: Bench) -> None:

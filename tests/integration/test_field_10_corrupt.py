@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from edge.clock import FakeClock
 from edge.store.check import quick_check
 from edge.store.heal import Healed, heal
-from edge.store.rebuild import UNREADABLE, mark_of
+from edge.store.rebuild import UNREADABLE, mark_of, rebuild, rebuilt_of
 from edge.supervisor import Problems
 from edge.uplink.outbox import Outbox
 from sync.ranges import Ranges
@@ -119,6 +119,37 @@ async def test_field_10_a_page_that_cannot_be_read_costs_its_rows_and_no_others(
             assert not unexplained  # all that was committed goes upstream, as a row or as a gap
             assert {hole.reason for hole in batch.holes} <= {UNREADABLE}
     assert await heal(path, 3) is None
+
+
+async def test_field_10_a_power_cut_while_the_new_file_takes_its_place_loses_nothing(tmp_path: Path) -> None:
+    clock = FakeClock()
+    path = await filled(tmp_path, clock)
+    before = fetch(path, ALL_ROWS)
+    mark_of(path).touch()
+    rebuild(path, rebuilt_of(path))
+    path.rename(path.with_name("tidewatt.db.damaged-5"))
+    journal = path.with_name("tidewatt.db-wal")
+    journal.write_bytes(b"of the old file")
+    healed = await heal(path, 6)
+    assert healed is not None
+    assert healed.kind == "store-rebuilt"
+    assert not journal.exists()
+    assert not mark_of(path).exists()
+    assert fetch(path, ALL_ROWS) == before
+    async with opened(tmp_path, clock) as store:
+        await record(store, clock, [a_reading(clock)])
+        assert store.heads["readings"] == ROWS + 1
+
+
+async def test_field_10_what_another_process_writes_is_left_alone(tmp_path: Path) -> None:
+    clock = FakeClock()
+    path = await filled(tmp_path, clock)
+    async with opened(tmp_path, clock) as store:
+        mark_of(path).touch()
+        assert await heal(path, 1) is None
+        await record(store, clock, [a_reading(clock)])
+    assert mark_of(path).exists()
+    assert len(fetch(path, ALL_ROWS)) == ROWS + 1
 
 
 @pytest.mark.parametrize("how", ["truncated", "a table that says what positions mean"])

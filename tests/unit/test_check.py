@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,25 @@ async def test_damage_is_an_alarm_and_an_event_and_the_daemon_goes_on(tmp_path: 
     ((kind, subject, severity, body),) = told
     assert (kind, subject, severity) == ("store-damaged", str(path), "alarm")
     assert body["faults"] == faults
+
+
+async def test_a_card_that_takes_no_mark_is_told_of_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await filled(tmp_path)
+    ((size,),) = fetch(path, "PRAGMA page_size")
+    with path.open("r+b") as file:
+        file.seek(30 * size)
+        file.write(b"\xff" * size)
+
+    def refuse(_path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    faults, problems, told = await checked(tmp_path)
+    assert faults
+    assert problems.health() == "failing"
+    assert [kind for kind, *_ in told] == ["store-damaged"]
 
 
 def test_what_is_made_anew_knows_every_stream() -> None:

@@ -91,3 +91,6 @@ def test_times_durations_sizes_and_values_for_people() -> None:
     assert [show_value(None), show_value(25.0), show_value(25.25), show_value(25.0, 2), show_value(-0.5)] == [
         "—", "25", "25.25", "25.00", "-0.5",
     ]  # fmt: skip
+    counters = [1_234_567.8, 123_456.78, 30_000_000.0, 0.1]
+    assert [show_value(value) for value in counters] == ["1234567.8", "123456.78", "30000000", "0.1"]
+    assert show_value(76 / 3, digits=8) == "25.333333"

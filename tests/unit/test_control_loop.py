@@ -203,6 +203,17 @@ async def test_a_hung_control_says_so(site: Site, monkeypatch: pytest.MonkeyPatc
         await site.loop.ask(override())
 
 
+async def test_what_a_hung_control_did_not_take_is_not_taken_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "ANSWER_S", 0.05)
+    with pytest.raises(ControlHangs):
+        await site.loop.ask(override(level=1.0))
+    await site.tick()
+    assert site.loop.held("heater") is None
+    assert site.told("override-set") == []
+
+
 # --------------------------------------------------------------------------------------------- watchdog
 
 

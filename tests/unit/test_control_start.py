@@ -87,7 +87,7 @@ async def test_a_reload_neither_repeats_nor_ends_an_alarm_that_stands(tmp_path: 
 
 
 async def test_a_probe_whose_device_a_reload_replaced_has_its_time_again(tmp_path: Path) -> None:
-    """As after `tidewatt calibrate`: what the old device read is dropped, and the new one was not polled yet."""
+    """As after another interval: what the old device read is dropped, and the new one was not polled yet."""
     async with Site(tmp_path, heated()).open() as site:
         for series in ("tank.temperature", "sump.temperature"):
             site.image.put(a_reading(site.clock, series, 25.0))

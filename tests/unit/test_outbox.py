@@ -181,3 +181,58 @@ async def test_summaries_wait_for_the_times_of_every_older_log(tmp_path: Path) -
         assert outbox.sendable(SUMMARIES) == []
         await store.set_offset(first, 5, estimated=False)
         assert [span.log for span in outbox.sendable(SUMMARIES)] == [first, second]
+
+
+ONE, OTHER = "tw1-aaaaaaaaaaaaaaaa", "tw1-bbbbbbbbbbbbbbbb"
+
+
+async def bound_and_settled(store: Store, outbox: Outbox) -> Ranges:
+    """A hundred readings, of which the ledger ONE holds some, saved."""
+    await readings(store, 100)
+    async with store.write() as tx:
+        await outbox.bind(tx, ONE, "a test")
+    outbox._settled[READINGS] = held = Ranges(((1, 60),))
+    async with store.write() as tx:
+        await outbox.save(tx, 0.0, at_once=True)
+    return held
+
+
+async def test_what_one_ledger_held_counts_for_nothing_with_another_not_even_after_a_crash(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, FakeClock()) as store:
+        outbox = Outbox(store)
+        held = await bound_and_settled(store, outbox)
+        async with store.write() as tx:
+            await outbox.bind(tx, ONE, "once more", said=ONE)
+        assert outbox.prunable(READINGS) == held
+        async with store.write() as tx:
+            await outbox.bind(tx, OTHER, "it was moved", said=ONE)
+        again = Outbox(store)  # as a start after a crash, before anything else was saved
+        await again.load()
+        for one in (outbox, again):
+            assert one.bound_ledger == OTHER
+            assert one.prunable(READINGS) == EMPTY
+            assert one.waiting(READINGS) == Ranges(((1, 100),))
+
+
+async def test_what_was_rolled_back_is_neither_bound_nor_saved(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeClock()) as store:
+        outbox = Outbox(store)
+        held = await bound_and_settled(store, outbox)
+        outbox.resend(READINGS, Ranges(((1, 10),)))
+
+        async def fail() -> None:
+            async with store.write() as tx:
+                await outbox.save(tx, 100.0)
+                await outbox.bind(tx, OTHER, "it was moved", said=ONE)
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            await fail()
+        assert outbox.bound_ledger == ONE
+        async with store.write() as tx:
+            await outbox.save(tx, 100.0)
+        again = Outbox(store)
+        await again.load()
+        assert again.settled(READINGS) == held - Ranges(((1, 10),))

@@ -6,6 +6,7 @@ import json
 import math
 import sqlite3
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -223,6 +224,7 @@ async def test_a_long_flush_interval_gives_way_to_a_queue_that_fills(tmp_path: P
     async with opened(tmp_path, clock) as store, anyio.create_task_group() as group:
         recorder = recorder_of(store, clock, flush_interval_s=300.0, queue_rows_max=1000)
         group.start_soon(recorder.run)
+        await clock.until_sleeping()
         recorder.put(a_reading(clock))
         await clock.advance(20)
         assert fetch(store.path, ROWS) == []
@@ -230,6 +232,40 @@ async def test_a_long_flush_interval_gives_way_to_a_queue_that_fills(tmp_path: P
             recorder.put(a_reading(clock))
         await clock.advance(6)
         assert len(fetch(store.path, ROWS)) == 601
+        group.cancel_scope.cancel()
+
+
+async def test_what_came_before_the_database_was_open_is_committed_at_once(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store, anyio.create_task_group() as group:
+        recorder = recorder_of(store, clock, flush_interval_s=300.0)
+        recorder.put(a_reading(clock))
+        group.start_soon(recorder.run)
+        await clock.until_sleeping()
+        assert len(fetch(store.path, ROWS)) == 1
+        group.cancel_scope.cancel()
+
+
+async def test_a_slow_commit_is_on_the_disk_when_the_interval_is_over(tmp_path: Path) -> None:
+    """A reading that comes as a commit begins waits for the next: the pause and two commits."""
+    clock = FakeClock()
+    began: list[float] = []
+
+    async def slow(_tx: Tx) -> None:
+        began.append(clock.monotonic_s())
+        clock.pass_s(0.5)
+
+    async with opened(tmp_path, clock) as store, anyio.create_task_group() as group:
+        recorder = recorder_of(store, clock, flush_interval_s=5.0)
+        recorder.on_flush.append(slow)
+        group.start_soon(recorder.run)
+        await clock.until_sleeping()
+        for _ in range(4):
+            recorder.put(a_reading(clock))
+            await clock.advance(5.0)
+        assert len(began) >= 3
+        gaps = [after - before for before, after in pairwise(began)]
+        assert max(gaps) + 0.5 <= 5.0
         group.cancel_scope.cancel()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -191,3 +193,20 @@ def test_it_is_written_only_when_it_differs(tmp_path: Path) -> None:
     before = kept.stat().st_ino
     keep_good(path)
     assert kept.stat().st_ino == before
+
+
+def test_two_who_write_a_file_at_once_leave_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, fsync = tmp_path / "it.json", os.fsync
+
+    def while_it_is_written(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        other = threading.Thread(target=safefile.write_whole, args=(path, "another"))
+        other.start()
+        other.join()
+        assert path.read_text() == "another"
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", while_it_is_written)
+    safefile.write_whole(path, "one that is longer")
+    assert path.read_text() == "one that is longer"
+    assert list(tmp_path.iterdir()) == [path]

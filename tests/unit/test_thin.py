@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edge.clock import FakeClock
 from edge.store.database import Store
-from edge.store.thin import SPANS_S, Thinned, count_summaries, thin
+from edge.store.thin import SPANS_S, Thinning, count_summaries, thin
 from tests.stores import fetch, opened
 
 pytestmark = pytest.mark.anyio
@@ -125,7 +125,7 @@ async def put(store: Store, rows: Sequence[Row]) -> None:
         )
 
 
-async def run(store: Store, stream: str, first: int, last: int, span_s: int, log: int = LOG) -> Thinned:
+async def run(store: Store, stream: str, first: int, last: int, span_s: int, log: int = LOG) -> Thinning:
     async with store.write() as tx:
         return await thin(tx, stream=stream, first=first, last=last, span_s=span_s, log=log)
 

@@ -107,6 +107,7 @@ async def test_readings_are_asked_for_as_the_parameters_say(
         ("/api/v1/readings?series=tank.ph&limit=0", "limit", "from 1 to 10000"),
         ("/api/v1/readings?series=tank.ph&limit=-5", "limit", "from 1 to 10000"),
         ("/api/v1/readings?series=tank.ph&limit=" + "9" * 5000, "limit", "from 1 to 10000"),
+        ("/api/v1/readings?series=tank.ph&limit=" + "0" * 19 + "1" + "9" * 9, "limit", "from 1 to 10000"),
         ("/api/v1/readings?series=tank.ph&limit=٣", "limit", "from 1 to 10000"),
         ("/api/v1/readings?series=tank.ph&limit=5&limit=6", "limit", "2 times; 1 at most"),
         ("/api/v1/readings?series=tank.ph&from=yesterday", "from", "-90m, -6h or -7d"),

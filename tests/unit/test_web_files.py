@@ -165,7 +165,8 @@ async def test_silence_ends_an_upload(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 async def test_a_second_daemon_does_not_take_the_socket_away(tmp_path: Path) -> None:
-    async with serving(tmp_path, Taker()) as (path, _):
+    async with serving(tmp_path, Taker()) as (path, _), over(path) as client:
         other = LocalWeb(path, FakeSite(SystemClock()), SystemClock())
         with pytest.raises(LocalUnavailable, match="already listens"):
             await other.run()
+        assert (await client.get("/api/v1/status")).status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from edge.clock import FakeClock
+from edge.web import openapi
 from edge.web.server import create_app
 from tests.webdata import FakeSite
 
@@ -222,3 +224,20 @@ async def test_the_docs_page_names_every_route_without_a_script(
         assert path in page
     assert "<script" not in page
     assert "style=" not in page
+
+
+@pytest.mark.anyio
+async def test_the_document_is_made_beside_the_loop_that_control_runs_on(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, made_by = openapi.document, list[threading.Thread]()
+
+    def noting(*arguments: Any) -> dict[str, Any]:
+        made_by.append(threading.current_thread())
+        return make(*arguments)
+
+    monkeypatch.setattr(openapi, "document", noting)
+    for _ in range(2):
+        assert (await client.get("/api/v1/openapi.json")).status_code == 200
+    assert len(made_by) == 1
+    assert made_by != [threading.current_thread()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -64,7 +65,7 @@ async def test_a_port_in_use_is_told_and_taken_when_it_is_free() -> None:
         port = other.getsockname()[1]
         server = WebServer(WebConfig(port=port), FakeSite(clock), clock)
         with pytest.raises(PortInUse, match=rf"127\.0\.0\.1:{port}.*\[web\] port"):
-            server.bind()
+            await bind("127.0.0.1", port)
         with anyio.fail_after(PATIENCE_S):
             async with anyio.create_task_group() as group:
                 group.start_soon(server.run)
@@ -77,24 +78,50 @@ async def test_a_port_in_use_is_told_and_taken_when_it_is_free() -> None:
                 group.cancel_scope.cancel()
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("host", "words"),
-    [("192.0.2.1", "no such address"), ("no-such-host.invalid", "no address of this machine")],
+    [
+        ("192.0.2.1", "no such address"),
+        ("no-such-host.invalid", "no address of this machine"),
+        ("a..b", "no address of this machine"),
+    ],
 )
-def test_an_address_that_is_not_ours_is_told(host: str, words: str) -> None:
+async def test_an_address_that_is_not_ours_is_told(host: str, words: str) -> None:
     with pytest.raises(BindError, match=words) as caught:
-        bind(host, free_port())
+        await bind(host, free_port())
     assert "[web] host" in str(caught.value)
     assert not isinstance(caught.value, PortInUse)
 
 
-def test_a_name_is_bound_on_all_its_addresses() -> None:
-    sockets = bind("localhost", free_port())
+@pytest.mark.anyio
+async def test_a_name_is_bound_on_all_its_addresses() -> None:
+    sockets = await bind("localhost", free_port())
     try:
         assert "127.0.0.1" in {sock.getsockname()[0] for sock in sockets}
     finally:
         for sock in sockets:
             sock.close()
+
+
+@pytest.mark.anyio
+async def test_a_name_server_is_never_waited_for_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_by: list[threading.Thread] = []
+
+    def look_up(*_args: object, **_options: object) -> list[object]:
+        asked_by.append(threading.current_thread())
+        raise socket.gaierror("no name server answers")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    clock = FakeClock()
+    server = WebServer(WebConfig(host="reef.local"), FakeSite(clock), clock)
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.run)
+            await clock.until_sleeping()
+            group.cancel_scope.cancel()
+    assert "reef.local" in server.problem
+    assert asked_by and threading.current_thread() not in asked_by
 
 
 @pytest.mark.anyio

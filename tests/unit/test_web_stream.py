@@ -230,6 +230,18 @@ async def test_closing_ends_every_listener(site: FakeSite) -> None:
     assert hub.listeners == 0
 
 
+@pytest.mark.anyio
+async def test_a_hub_that_was_closed_and_opened_again_lets_its_listeners_sleep(site: FakeSite) -> None:
+    hub = Hub(site, site.clock)
+    hub.close()
+    hub.open()
+    async with anyio.create_task_group() as group:
+        with hub.join(), anyio.fail_after(5):
+            group.start_soon(hub.next_round, 0)
+            await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+
+
 def test_a_value_that_json_cannot_carry_is_none() -> None:
     reading = Reading(series="a.b", unit="W", ts_ms=0, monotonic_s=0, value=float("nan"))
     assert live_value(reading, 1.5) == {
