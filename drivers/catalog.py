@@ -11,27 +11,38 @@ import difflib
 import functools
 import importlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, create_model
+from drivers.base import DeviceMisconfigured
+from drivers.driver import Claim, Driver, OutputDriver
+from drivers.faults import Raised, Unusable, told
+from drivers.stamps import Stamps, changes, taken
+from drivers.usable import COMMON, COMMON_OPTIONS, OUTPUT_COMMON_OPTIONS, AnyDriver, usable
 
-from drivers.base import Clock, Device, DeviceMisconfigured, HoldBy, Output, Terms
-from drivers.faults import (
-    Raised,
-    Role,
-    Unusable,
-    guarded,
-    kind_of,
-    load_entry,
-    must_be,
-    must_list,
-    names_mistake,
-    role_mistake,
-    told,
-)
+__all__ = [
+    "BUILT_IN",
+    "BUILT_IN_OUTPUTS",
+    "COMMON_OPTIONS",
+    "ENTRY_POINT_GROUP",
+    "GROUPS",
+    "OUTPUT_COMMON_OPTIONS",
+    "OUTPUT_ENTRY_POINT_GROUP",
+    "Catalog",
+    "Claim",
+    "Driver",
+    "OutputDriver",
+    "catalog",
+    "changed_on_disk",
+    "installed",
+    "load",
+    "misspelt",
+    "output_catalog",
+    "output_driver",
+    "problems",
+]
 
 ENTRY_POINT_GROUP: Final = "tidewatt.drivers"
 OUTPUT_ENTRY_POINT_GROUP: Final = "tidewatt.outputs"
@@ -66,85 +77,6 @@ BUILT_IN_OUTPUTS: Final[Mapping[str, str]] = {
     "kasa": "drivers.kasa:DRIVER",
     "mqtt": "drivers.mqtt_outlet:DRIVER",
 }
-#: What the config says of every device; no driver may have an option of these names.
-COMMON_OPTIONS: Final = frozenset({"name", "driver", "interval_s", "timeout_s", "enabled", "bus", "points"})
-#: What the config says of every output; no output driver may have an option of these names.
-OUTPUT_COMMON_OPTIONS: Final = frozenset(
-    {"name", "driver", "kind", "safe", "start", "hold_s", "power_w", "circuit", "envelope", "enabled"}
-    | {"default", "inputs", "max_age_s", "shed_on", "cutoff", "effect", "timeout_s"}
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A piece of hardware that one device or output needs for itself.
-
-    what  its name for people, the same for everybody who needs it: "GPIO 17", "i2c-1 0x40 channel 3"
-    by    who may share it: claims of the same `by` go together (the channels of a chip share its OE pin)
-    pin   the GPIO's number where it is one, for `boards.refuse`
-    use   what the pin is needed for: "output", "input" or "pwm"
-    """
-
-    what: str
-    by: str = ""
-    pin: int | None = None
-    use: str = ""
-
-    def clashes(self, other: Claim) -> bool:
-        """Whether two devices or outputs with these claims cannot both work."""
-        return self.what == other.what and not (self.by and self.by == other.by)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Driver:
-    """A kind of device.
-
-    name     as the config's `driver` says it
-    summary  one line for `tidewatt drivers`
-    options  its own options as a pydantic model (extra="forbid", frozen, every field described)
-    make     (options, clock) -> device; only stores its arguments, touches no hardware
-    points   options -> the points it will deliver, where they are known without the hardware
-    find     the options of each such device on this machine, for `tidewatt scan`; where it can be told
-    claims   options -> the hardware that the device needs for itself
-    """
-
-    name: str
-    summary: str
-    options: type[BaseModel]
-    make: Callable[[Any, Clock], Device]
-    points: Callable[[Any], Collection[str]] | None = None
-    find: Callable[[], Sequence[Mapping[str, object]]] | None = None
-    claims: Callable[[Any], Sequence[Claim]] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputDriver:
-    """A kind of output.
-
-    name      as the config's `driver` says it
-    summary   one line for `tidewatt drivers`
-    options   its own options as a pydantic model (extra="forbid", frozen, every field described)
-    make      (options, terms, clock) -> output; only stores its arguments, touches no hardware
-    hold_by   options -> who makes it safe while the daemon is hung or dead
-    dimmable  options -> whether levels between 0 and 1 mean something
-    local     options -> False for what is reached over a network
-    claims    options -> the hardware that the output needs for itself
-    refuse    (options, terms) -> what of the common options it cannot do, as a sentence; "" when it can
-    advise    (options, terms) -> what works but should be done better, as a sentence; "" when all is well
-    held      who makes it safe while the daemon is hung or dead, as `tidewatt drivers` tells it
-    """
-
-    name: str
-    summary: str
-    options: type[BaseModel]
-    make: Callable[[Any, Terms, Clock], Output]
-    hold_by: Callable[[Any], HoldBy]
-    dimmable: Callable[[Any], bool] = lambda _options: False
-    local: Callable[[Any], bool] = lambda _options: True
-    claims: Callable[[Any], Sequence[Claim]] = lambda _options: ()
-    refuse: Callable[[Any, Terms], str] = lambda _options, _terms: ""
-    advise: Callable[[Any, Terms], str] = lambda _options, _terms: ""
-    held: str = "its driver does not say"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +84,7 @@ class Catalog:
     """drivers and outputs by name; problems: what another package brought and is not usable, with the reason.
 
     broken, broken_outputs  those of the problems that stand for a name which nobody else has, by that name
+    stamps                  what the drivers of other packages were on the disk when they were loaded
     """
 
     drivers: Mapping[str, Driver]
@@ -159,33 +92,7 @@ class Catalog:
     problems: tuple[str, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
     broken_outputs: Mapping[str, str] = field(default_factory=dict)
-
-
-AnyDriver = TypeVar("AnyDriver", Driver, OutputDriver)
-
-CLAIMS: Final = Role(name="claims", takes=("options",), mistake=must_list(Claim), needed=False)
-ROLES: Final[Mapping[type, Sequence[Role]]] = {
-    Driver: (
-        Role(name="make", takes=("options", "clock"), mistake=must_be(Device, "a Device")),
-        Role(name="points", takes=("options",), mistake=names_mistake, needed=False),
-        Role(name="find", takes=(), needed=False),
-        CLAIMS,
-    ),
-    OutputDriver: (
-        Role(name="make", takes=("options", "terms", "clock"), mistake=must_be(Output, "an Output")),
-        Role(name="hold_by", takes=("options",), mistake=must_be(HoldBy, "a HoldBy")),
-        Role(name="dimmable", takes=("options",), mistake=must_be(bool, "True or False")),
-        Role(name="local", takes=("options",), mistake=must_be(bool, "True or False")),
-        Role(name="refuse", takes=("options", "terms"), mistake=must_be(str, "text")),
-        Role(name="advise", takes=("options", "terms"), mistake=must_be(str, "text")),
-        replace(CLAIMS, needed=True),
-    ),
-}
-COMMON: Final[Mapping[type, tuple[str, str, frozenset[str]]]] = {
-    Driver: ("driver", "device", COMMON_OPTIONS),
-    OutputDriver: ("output driver", "output", OUTPUT_COMMON_OPTIONS),
-}
-"""What a kind of driver is called, what it is a driver of, and the options that every such table has."""
+    stamps: Stamps = field(default_factory=Stamps)
 
 
 def load(found: Iterable[EntryPoint], found_outputs: Iterable[EntryPoint] = ()) -> Catalog:
@@ -209,8 +116,21 @@ def installed() -> Catalog:
     found = entry_points()
     made = load(found.select(group=ENTRY_POINT_GROUP), found.select(group=OUTPUT_ENTRY_POINT_GROUP))
     return replace(
-        made, problems=(*made.problems, *misspelt(found.select(group=group) for group in found.groups))
+        made,
+        problems=(*made.problems, *misspelt(found.select(group=group) for group in found.groups)),
+        stamps=taken(_outside()),
     )
+
+
+def changed_on_disk() -> list[str]:
+    """What has become of other packages' drivers since `installed` loaded them; counts after a restart only."""
+    importlib.invalidate_caches()
+    return changes(installed().stamps, _outside())
+
+
+def _outside() -> list[EntryPoint]:
+    """The drivers of other packages that there are now."""
+    return [*entry_points(group=ENTRY_POINT_GROUP), *entry_points(group=OUTPUT_ENTRY_POINT_GROUP)]
 
 
 def misspelt(groups: Iterable[Iterable[EntryPoint]]) -> list[str]:
@@ -275,57 +195,9 @@ def _add_all(
         try:
             if entry.name in known:
                 raise Unusable("the name is taken; rename the entry point and its driver")
-            known[entry.name] = _usable(kind, entry)
+            known[entry.name] = usable(kind, entry)
         except Raised as error:
             reason = str(error) if isinstance(error, Unusable) else f"cannot be used ({told(error)})"
             package = entry.dist.name if entry.dist else entry.value
             problems.append((entry.name, f"{COMMON[kind][0]} {entry.name!r} ({package}): {reason}"))
     return problems
-
-
-def _usable(kind: type[AnyDriver], entry: EntryPoint) -> AnyDriver:
-    """The driver that an entry point names; whatever it raises later says whose it is.  Raises Unusable."""
-    driver = load_entry(entry)
-    if not isinstance(driver, kind):
-        raise Unusable(
-            f"{entry.value} is no drivers.catalog.{kind.__name__} but {kind_of(driver)}; point the entry point at one"
-        )
-    if driver.name != entry.name:
-        raise Unusable(f"calls itself {driver.name!r}; give entry point and driver the same name")
-    if not isinstance(driver.summary, str):
-        raise Unusable(f"summary is {kind_of(driver.summary)}; write a line of text")
-    mistakes = (role_mistake(driver, role) for role in ROLES[kind])
-    mistake = _options_mistake(kind, driver.options) or next(filter(None, mistakes), "")
-    if mistake:
-        raise Unusable(mistake)
-    guards: dict[str, Any] = {}
-    for role in ROLES[kind]:
-        call = getattr(driver, role.name)
-        if call is not None:
-            guards[role.name] = guarded(driver.name, role, call)
-    return replace(driver, **guards)
-
-
-class _Table(BaseModel):
-    """Stands for what every table of a config has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    driver: str
-
-
-def _options_mistake(kind: type, options: Any) -> str:
-    """What is wrong with a driver's options; "" when a config's table can be made of them."""
-    if isinstance(options, BaseModel):
-        return f"options is an instance; write options={type(options).__name__}"
-    if not isinstance(options, type) or not issubclass(options, BaseModel):
-        return f"options is no pydantic model but {kind_of(options)}; derive it from BaseModel"
-    _, each, common = COMMON[kind]
-    clash = sorted(common & options.model_fields.keys())
-    if clash:
-        return f"has options of names that every {each} has ({', '.join(clash)}); rename them"
-    try:
-        create_model("Probe", __base__=(_Table, options), driver=(str, ...)).model_json_schema()
-    except Raised as error:
-        return f"no table can be made of its options {options.__name__} ({told(error)}); make it a plain BaseModel"
-    return ""

@@ -17,7 +17,9 @@ from drivers.base import DeviceMisconfigured, DriverError, Point, Sample
 
 POINT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 #: Below these a mistake is never the cause: they run, or check, what somebody else wrote.
-NEVER_THE_CAUSE: Final = frozenset({"drivers.base", "drivers.catalog", "drivers.faults"})
+NEVER_THE_CAUSE: Final = frozenset(
+    {"drivers.base", "drivers.catalog", "drivers.faults", "drivers.driver", "drivers.usable"}
+)
 #: What another package's code may raise; sys.exit() in it is only a mistake like any other.
 Raised: Final = (Exception, SystemExit)
 

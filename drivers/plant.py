@@ -27,10 +27,11 @@ CHILLER: Final = "chiller"
 TOPOFF: Final = "topoff"
 RETURN: Final = "return"
 CUTOFF: Final = "-cutoff"
-"""What the name of a second relay before a part ends with."""
+"""What the name of a second relay before a part ends with, where nobody says what it is before."""
 DRAWN_W: Final[Mapping[str, float]] = {RETURN: 45.0, "air": 5.0, "light": 120.0, CHILLER: 80.0, TOPOFF: 5.0}
-"""What parts draw at full level, besides the heater; one of any other name does and draws nothing."""
+"""What parts draw at full level, besides the heater."""
 PARTS: Final = (HEATER, *DRAWN_W)
+"""What a part may act as; what acts as nothing of these does and draws nothing."""
 
 
 def known_part(name: str) -> str:
@@ -64,10 +65,18 @@ class OutputFault(enum.StrEnum):
 
 @dataclass(slots=True)
 class Part:
-    """commanded, actual: levels 0.0-1.0; history: the actual levels, each different from the one before."""
+    """What one output drives.
+
+    commanded, actual  levels 0.0-1.0
+    acts_as            one of PARTS; "" where its name says it
+    cutoff             the part before it, where somebody said
+    history            the actual levels, each different from the one before
+    """
 
     commanded: float = 0.0
     actual: float = 0.0
+    acts_as: str = ""
+    cutoff: str = ""
     fault: OutputFault = OutputFault.NONE
     history: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
 
@@ -156,19 +165,26 @@ class Plant:
         drawn = {part: watts * self._flow(part) for part, watts in DRAWN_W.items()}
         return drawn | {HEATER: self._tank.heater_w * self._flow(HEATER)}
 
-    def _flow(self, part: str) -> float:
-        """What flows through a part, behind its cut-off where there is one."""
-        if part not in self._parts:
-            return 0.0
-        before = self._parts.get(part + CUTOFF)
-        return self._parts[part].actual * (before.actual if before else 1.0)
+    def _flow(self, acts_as: str) -> float:
+        """What flows through all that act as this, each behind its cut-off where there is one."""
+        acting = ((name, part) for name, part in self._parts.items() if (part.acts_as or name) == acts_as)
+        return sum(part.actual * self._power_of(name, part) for name, part in acting)
 
-    def drive(self, part: str, level: float) -> None:
-        """Command a part; until now what flowed before has acted."""
+    def _power_of(self, name: str, part: Part) -> float:
+        """What the cut-off before a part lets through."""
+        names = (part.cutoff, name + CUTOFF, part.acts_as + CUTOFF)
+        return next((self._parts[before].actual for before in names if before in self._parts), 1.0)
+
+    def drive(self, part: str, level: float, *, acts_as: str = "", cutoff: str = "") -> None:
+        """Command a part; until now what flowed before has acted.
+
+        acts_as, cutoff  see `Part`
+        """
         with self._changed:
             self._pass()
-            self._part(part).commanded = level
-            self._part(part).settle()
+            driven = self._part(part)
+            driven.commanded, driven.acts_as, driven.cutoff = level, acts_as, cutoff
+            driven.settle()
             self._changed.notify_all()
 
     def level(self, part: str) -> float:

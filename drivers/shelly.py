@@ -10,6 +10,7 @@ daemon the Shelly itself goes back to safe.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic import Field
@@ -25,7 +26,7 @@ from drivers.base import (
     is_on,
 )
 from drivers.catalog import Claim, OutputDriver
-from drivers.shelly_http import Generation, ShellyAddress, ShellyHttp
+from drivers.shelly_http import Generation, ShellyAddress, ShellyHttp, UnknownCall
 
 HOLD_MIN_S: Final = 5.0  # shorter than two refreshes over a network may take
 
@@ -60,11 +61,11 @@ class Shelly(Output):
     def open(self) -> None:
         self._generation = ""
         self._generation = self._http.identify()
-        self._switch(self._safe)
+        self._switch(self._safe, self._generation)
         self._settle()
 
     def write(self, level: float) -> None:
-        self._switch(is_on(level))
+        self._switch(is_on(level), self._opened())
 
     def read_back(self) -> float | None:
         channel = self._options.channel
@@ -86,18 +87,27 @@ class Shelly(Output):
         return float(on)
 
     def release(self) -> None:
-        if not self._generation:
+        for generation in self._likely():
+            try:
+                self._switch(self._safe, generation)
+            except UnknownCall:
+                continue
+            except DriverError:
+                pass  # out of reach: its own timer does it
             return
-        try:
-            self._switch(self._safe)
-        except DriverError:
-            return  # out of reach: its own timer does it
 
-    def _switch(self, on: bool) -> None:
+    def _likely(self) -> Sequence[str]:
+        """The interfaces that it may have; both where `open` failed before it told which, and the config does not."""
+        if self._generation:
+            return (self._generation,)
+        configured = self._options.generation
+        return (Generation.TWO, Generation.ONE) if configured is Generation.AUTO else (configured,)
+
+    def _switch(self, on: bool, generation: str) -> None:
         """Away from safe it carries the timer that leads back; a command to safe ends a timer that runs."""
         timed = self._hold_s > 0 and on != self._safe
         channel = self._options.channel
-        if self._opened() == Generation.ONE:
+        if generation == Generation.ONE:
             timer = {"timer": self._hold_s} if timed else {}
             answer = self._http.ask(f"/relay/{channel}", turn="on" if on else "off", **timer)
             if answer.get("ison") is not on:
@@ -136,7 +146,7 @@ class Shelly(Output):
     def _meter(self) -> object:
         try:
             return self._http.ask(f"/meter/{self._options.channel}").get("power")
-        except DeviceMisconfigured:
+        except UnknownCall:
             return None  # it has none
 
     def _opened(self) -> str:

@@ -26,6 +26,10 @@ USERNAME: Final = "admin"
 CHALLENGE: Final = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,]+))')
 
 
+class UnknownCall(DeviceUnavailable):
+    """It answers, and does not know what it was asked for: it has no such part, or is not through its start yet."""
+
+
 class Generation(enum.StrEnum):
     AUTO = "auto"
     ONE = "1"
@@ -71,7 +75,10 @@ class ShellyHttp:
         return about
 
     def ask(self, path: str, **query: str | int) -> Mapping[str, Any]:
-        """Ask, with the password where it wants one.  Raises DriverError; the answer is a JSON object."""
+        """Ask, with the password where it wants one.  The answer is a JSON object.
+
+        Raises DriverError; UnknownCall where it does not know the path or the channel.
+        """
         target = f"{path}?{urlencode(query)}" if query else path
         status, challenge, body = self._request(target, "")
         if status == http.client.UNAUTHORIZED and self._options.password.get_secret_value():
@@ -85,8 +92,10 @@ class ShellyHttp:
         host, channel = self._options.host, self._options.channel
         text = str(answer.get("message", "")) if isinstance(answer, dict) else ""
         if status == http.client.NOT_FOUND or "not found" in text.lower():
-            raise DeviceMisconfigured(
-                f"Shelly {host} has no switch {channel} (or another generation); set channel and generation to its own"
+            # Never a mistake in the config for certain: a Shelly that starts after a power cut answers so for a while.
+            raise UnknownCall(
+                f"Shelly {host} answers, but knows no channel {channel} as it was asked; where it does not just start, "
+                "set channel and generation to its own"
             )
         if status != http.client.OK:
             raise DeviceUnavailable(

@@ -184,12 +184,12 @@ def _energy_kwh(begin_s: float, length_s: float, options: SimOptions) -> float:
     return total_w * piece_s / 3.6e6
 
 
-WATER_C: Final = Point(unit="°C", decimals=4, low=-55.0, high=125.0)
-POWER_W: Final = Point(unit="W", decimals=1, low=0.0)
+WATER_C: Final = Point(unit="°C", decimals=4, low=-55.0, high=125.0, apart=True)
+POWER_W: Final = Point(unit="W", decimals=1, low=0.0, apart=True)
 POINTS: Final[Mapping[Model, Mapping[str, Point]]] = {
     Model.TANK: {
         "temperature": WATER_C,
-        "ph": Point(unit="pH", decimals=2, low=0.0, high=14.0),
+        "ph": Point(unit="pH", decimals=2, low=0.0, high=14.0, apart=True),
         "power": POWER_W,
     },
     Model.PROBE: {"temperature": WATER_C},

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from drivers.base import Clock, DeviceUnavailable, HoldBy, Output, Terms, checked_level, is_on
 from drivers.catalog import Claim, OutputDriver
-from drivers.plant import OutputFault, Plant, known_part, plant
+from drivers.plant import PARTS, OutputFault, Plant, known_part, plant
 
 HANG_S: Final = 86_400.0
 
@@ -29,7 +29,7 @@ class SimOutputOptions(BaseModel):
         "",
         max_length=63,
         description="what it switches there: heater, chiller, topoff, return, air, light, or a second relay before one "
-        "(heater-cutoff); default: the output's name, and one of any other name moves nothing",
+        "(heater-cutoff); default: as its kind says, else its name; a cut-off is before what names it",
     )
     dimmable: bool = Field(False, description="true: a dimmer; false: a relay")
     network: bool = Field(False, description="true: behave as something that is reached over a network")
@@ -50,6 +50,11 @@ def part_of(options: SimOutputOptions, terms: Terms) -> str:
     return options.part or terms.name
 
 
+def acts_as(options: SimOutputOptions, terms: Terms) -> str:
+    """What of PARTS it is by its kind; "" where that says nothing, or `part` says it."""
+    return terms.kind if terms.kind in PARTS and not options.part else ""
+
+
 class SimOutput(Output):
     """A relay or dimmer of a plant.  A fault set by `plant(name).fail(part, …)` works at once."""
 
@@ -57,6 +62,8 @@ class SimOutput(Output):
         self._options = options
         self._safe = terms.safe
         self._part = part_of(options, terms)
+        self._acts_as = acts_as(options, terms)
+        self._cutoff = terms.cutoff
         self._told_fault = False
         self.bus = options.bus
         self.hold_by = options.held_by
@@ -77,7 +84,7 @@ class SimOutput(Output):
     def write(self, level: float) -> None:
         level = checked_level(level) if self.dimmable else float(is_on(level))
         self._suffer()
-        self.plant.drive(self._part, level)
+        self._drive(level)
 
     def read_back(self) -> float | None:
         self._suffer()
@@ -86,7 +93,10 @@ class SimOutput(Output):
 
     def release(self) -> None:
         if self.plant.fault(self._part) not in (OutputFault.HANG, OutputFault.REFUSE):
-            self.plant.drive(self._part, self._safe if self.dimmable else float(is_on(self._safe)))
+            self._drive(self._safe if self.dimmable else float(is_on(self._safe)))
+
+    def _drive(self, level: float) -> None:
+        self.plant.drive(self._part, level, acts_as=self._acts_as, cutoff=self._cutoff)
 
     def _suffer(self) -> None:
         fault = self.plant.fault(self._part)

@@ -59,12 +59,18 @@ def is_model(kind: Any) -> bool:
 
 
 def model_for(kinds: Sequence[Any], values: Any) -> type[BaseModel] | None:
-    """The model that a table of `values` is read by; None where the driver is unknown or it is no model."""
+    """The model that a table of `values` is read by; what all have in common where its driver is unknown."""
     models: list[type[BaseModel]] = [kind for kind in kinds if is_model(kind)]
     if len(models) <= 1:
         return models[0] if models else None
     tag = values.get(DISCRIMINATOR) if isinstance(values, Mapping) else None
-    return next((model for model in models if tag in tags_of(model)), None)
+    return next((model for model in models if tag in tags_of(model)), _common(models))
+
+
+def _common(models: Sequence[type[BaseModel]]) -> type[BaseModel] | None:
+    """The nearest model that all these are derived from; None where there is no other than BaseModel."""
+    shared = (base for base in models[0].__mro__ if all(issubclass(model, base) for model in models))
+    return next((base for base in shared if base is not BaseModel and is_model(base)), None)
 
 
 def tags_of(model: type[BaseModel]) -> tuple[Any, ...]:

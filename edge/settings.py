@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError, create_model
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from edge.mistakes import ConfigInvalid, Mistake, masked, secrets_in, slips, value_mistakes
+from edge.mistakes import ConfigInvalid, Mistake, masked, meant_drivers, secrets_in, slips, value_mistakes
 from edge.options import DISCRIMINATOR, field_types, is_model, nearest, value_at
 from edge.tomllines import KeyPath, find_lines
 from edge.tomlsyntax import read_toml
@@ -26,6 +26,7 @@ ENV_NESTING: Final = "__"
 CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 CONFIG_BYTES_MAX: Final = 1_000_000
 CREDENTIAL_BYTES_MAX: Final = 100_000
+OTHERS_READ: Final = 0o004
 
 Origins = dict[str, str]
 """Dotted key -> "FILE:LINE", "environment NAME", "credential NAME" or "default"."""
@@ -55,10 +56,24 @@ def load(path: Path, model: type[ModelT]) -> tuple[ModelT, Origins]:
 
 def warnings(path: Path, model: type[ModelT]) -> list[Mistake]:
     """What a valid config advises against, in the file's order.  Raises ConfigInvalid for one that is not."""
-    _, locate, values = _read(path, model)
-    advised = model.advise(values) if issubclass(model, CrossChecked) else ()
+    config, locate, values = _read(path, model)
+    advised = [*model.advise(values)] if issubclass(model, CrossChecked) else []
+    advised += _open_secrets(path, config, locate)
     secrets = secrets_in(model, values)
     return sorted(locate.mistake(at, masked(said, secrets)) for at, said in advised)
+
+
+def _open_secrets(path: Path, config: BaseModel, locate: _Locator) -> Iterator[tuple[KeyPath, str]]:
+    """Secrets that stand in a file which everybody may read."""
+    try:
+        if not path.stat().st_mode & OTHERS_READ:
+            return
+    except OSError:
+        return  # gone meanwhile
+    for at, value in effective(config):
+        held = isinstance(value, SecretStr | SecretBytes) and value.get_secret_value()
+        if held and locate.origin(at).startswith(f"{path}:"):
+            yield at, f"every user of this machine can read it; sudo chmod o-r {path}"
 
 
 def _read(path: Path, model: type[ModelT]) -> tuple[ModelT, _Locator, dict[str, Any]]:
@@ -74,9 +89,13 @@ def _read(path: Path, model: type[ModelT]) -> tuple[ModelT, _Locator, dict[str, 
     locate = _Locator(where, lines or _lines_around(text, mistakes), sources, values)
 
     unread = {mistake.key for mistake in mistakes}
-    crossed = dict(model.cross_check(values)) if issubclass(model, CrossChecked) else {}
-    found = dict(slips(model, file_values)) | crossed
     config, errors = _validated(model, values)
+    values, misspelt = meant_drivers(model, values, errors)
+    if misspelt:
+        config, errors = None, _validated(model, values)[1]
+    crossed = dict(model.cross_check(values)) if issubclass(model, CrossChecked) else {}
+    file_values |= {str(at[0]): values[str(at[0])] for at in misspelt if at[0] in file_values}
+    found = misspelt | dict(slips(model, file_values)) | crossed
     secrets = secrets_in(model, values)
     for at, said in value_mistakes(model, values, errors):
         if any(path[: len(at)] == at for path in crossed):
@@ -107,7 +126,7 @@ def _read_file(path: Path) -> str:
             content = file.read(CONFIG_BYTES_MAX + 1)
         if len(content) > CONFIG_BYTES_MAX:
             raise _unreadable(path, f"larger than {CONFIG_BYTES_MAX} bytes; that is no config file")
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         raise _unreadable(path, "no such file; name it with --config FILE or TIDEWATT_CONFIG") from None
     except IsADirectoryError:
@@ -120,6 +139,9 @@ def _read_file(path: Path) -> str:
         raise ConfigInvalid([Mistake(line, f"{path}:{line}", "", text)]) from None
     except OSError as error:
         raise _unreadable(path, f"cannot be read ({error.strerror}); check the path and the disk") from error
+    if "\0" in text:
+        raise _unreadable(path, "no text in UTF-8 (it has NUL bytes); save the file as UTF-8 in the editor")
+    return text
 
 
 def _unreadable(path: Path, text: str) -> ConfigInvalid:

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+
+def plain_host(host: str) -> str:
+    """The host itself.  Raises ValueError for what is more than a name or an address."""
+    if "/" in host or " " in host:
+        raise ValueError(
+            "no URL and no blanks here; write the name or the address alone, such as 192.168.1.10"
+        )
+    if host.count(":") == 1:
+        raise ValueError("the port stands in an option of its own, port; write the name or the address alone")
+    return host
+
+
+Host = Annotated[str, Field(min_length=1), AfterValidator(plain_host)]
 Prefix = Annotated[str, Field(pattern=r"^[^/#+$\x00][^#+\x00]*[^/#+\x00]$", max_length=200)]
 
 
@@ -14,7 +27,7 @@ class BrokerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field("localhost", min_length=1, description="the broker's name or address")
+    host: Host = Field("localhost", description="the broker's name or address")
     port: int = Field(1883, ge=1, le=65535, description="the broker's port (8883 is usual with tls)")
     username: str = Field("", description="login at the broker; empty for none")
     password: SecretStr = Field(SecretStr(""), description="its password")

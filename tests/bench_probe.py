@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,10 @@ class ProbeOptions(BaseModel):
     file: str = Field(description="what the probe stands in")
     unit: str = Field("pH", description="its unit")
     noise: float = Field(0.0, description="standard deviation of a reading")
+    opens_s: float = Field(0.0, description="how long it takes to open")
+    apart: bool = Field(
+        False, description="true: its temperature is of a probe of its own, which stays in the tank"
+    )
 
 
 class BenchProbe(Device):
@@ -41,6 +46,9 @@ class BenchProbe(Device):
     def points(self) -> Mapping[str, Point]:
         return points_of(self._options)
 
+    def open(self) -> None:
+        time.sleep(self._options.opens_s)
+
     def read(self) -> Sequence[Sample]:
         words = Path(self._options.file).read_text().split()
         if not words:
@@ -55,7 +63,8 @@ class BenchProbe(Device):
 
 
 def points_of(options: ProbeOptions) -> Mapping[str, Point]:
-    return {"ph": Point(unit=options.unit, decimals=2), "temperature": Point(unit="°C", decimals=2)}
+    temperature = Point(unit="°C", decimals=2, apart=options.apart)
+    return {"ph": Point(unit=options.unit, decimals=2), "temperature": temperature}
 
 
 def make(options: Any, clock: Clock) -> Device:

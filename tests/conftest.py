@@ -23,7 +23,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONGEST = ("test_tank_year", "test_selftest", "test_cli_calibrate", "test_readme")
+LONGEST = ("test_tank_year", "test_selftest", "test_cli_calibrate_slips", "test_cli_calibrate", "test_readme")
 """Files of which each keeps a worker busy for minutes; last, it would do so while the others have nothing left."""
 
 

@@ -104,7 +104,7 @@ def _point(point: dict[str, Any]) -> tuple[str, str, str, str, str]:
     quality, reason = str(point.get("quality") or ""), str(point.get("reason") or "")
     return (
         str(point.get("series", "")).partition(".")[2],
-        show_value(point.get("value"), point.get("decimals")),
+        show_value(point.get("value")),
         str(point.get("unit", "")),
         f"{quality}: {reason}" if reason else quality,
         show_duration(point.get("age_s")),

@@ -71,7 +71,7 @@ def events(
     as_json: bool,
 ) -> None:
     """What happened: faults, recoveries, changes; the newest last."""
-    now = now_ms()
+    now, zone = now_ms(), cli.zone()
     with open_history(cli.database()) as history:
         found = events_json(
             history.events(
@@ -79,8 +79,8 @@ def events(
                 kinds=kinds,
                 subject=subject,
                 severities=SEVERITIES[severity],
-                from_ms=when_option(cli, "from", from_text, now) if from_text else None,
-                to_ms=when_option(cli, "to", to_text, now) if to_text else None,
+                from_ms=when_option("from", from_text, now, zone) if from_text else None,
+                to_ms=when_option("to", to_text, now, zone) if to_text else None,
             )
         )
     cut, found = len(found) > limit, found[:limit]

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -71,11 +72,16 @@ def ingest(
             done = _alone(cli, paths, mode)
         else:
             done = _through_daemon(cli, paths, mode)
-    outcomes = []
-    for outcome in done:
-        outcomes.append(outcome)
-        if not as_json:
-            click.echo(_line(outcome, dry_run))
+    outcomes: list[dict[str, Any]] = []
+    try:
+        for outcome in done:
+            outcomes.append(outcome)
+            if not as_json:
+                click.echo(_line(outcome, dry_run))
+    except Exception:
+        if as_json and outcomes:
+            print_json({"files": outcomes})
+        raise
     if as_json:
         print_json({"files": outcomes})
     return 0 if all(outcome["file"]["state"] == "completed" for outcome in outcomes) else 1
@@ -186,16 +192,22 @@ def _wait(cli: Cli, file: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
 
 def _alone(cli: Cli, paths: tuple[Path, ...], mode: Mode | None) -> Iterator[dict[str, Any]]:
-    """A run of its own, which holds the database's lock meanwhile."""
+    """A run of its own, which holds the database's lock meanwhile; what it took is told also where it ends early."""
     from edge.cli.loop import run_unwaited
 
-    def take() -> Any:
-        return _take_all(cli, paths, mode)
+    done: list[dict[str, Any]] = []
+    broke: Exception | None = None
+    try:
+        run_unwaited(partial(_take_all, cli, paths, mode, done))
+    except Exception as error:  # noqa: BLE001  # raised again
+        broke = error
+    yield from done
+    if broke is not None:
+        raise broke
 
-    yield from run_unwaited(take)
 
-
-async def _take_all(cli: Cli, paths: tuple[Path, ...], mode: Mode | None) -> list[dict[str, Any]]:
+async def _take_all(cli: Cli, paths: tuple[Path, ...], mode: Mode | None, done: list[dict[str, Any]]) -> None:
+    """Each outcome goes to `done` at once."""
     from edge.clock import SystemClock
     from edge.meters.files import as_json
     from edge.meters.folders import NotAFile
@@ -208,7 +220,6 @@ async def _take_all(cli: Cli, paths: tuple[Path, ...], mode: Mode | None) -> lis
     config, clock = cli.config(), SystemClock()
     with waiting("migrating"):
         await ensure_migrated(config.store.database, config.store.control_database)
-    done = []
     async with Store.open(config.store, clock) as store:
         room = Room(store.path, disk_min_bytes=config.store.disk_free_min_mb * MEGABYTE)
         importer = Importer(store, config.meters, clock, room=room)
@@ -225,7 +236,6 @@ async def _take_all(cli: Cli, paths: tuple[Path, ...], mode: Mode | None) -> lis
                 except (Postponed, NotAFile) as error:
                     raise Refused(f"{path}: {error}") from error
             done.append({"file": as_json(outcome.file), "known": outcome.known})
-    return done
 
 
 def _dry_run(paths: tuple[Path, ...], mode: Mode) -> Iterator[dict[str, Any]]:

@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from edge.cli import complete
-from edge.cli.support import Cli, Refused, database_errors, json_option, now_ms, pass_cli, print_json
+from edge.cli.support import (
+    Cli,
+    Refused,
+    database_errors,
+    json_option,
+    now_ms,
+    pass_cli,
+    print_json,
+    when_option,
+)
 from edge.cli.table import Column, show
 from edge.cli.waiting import waiting
-from edge.times import parse_time
 
 if TYPE_CHECKING:
     from edge.meters.queries import Interval, Intervals
@@ -89,7 +97,7 @@ def intervals(
         queries.opened(cli.database()) as history,
     ):
         zone = timezone(timedelta(minutes=history.offset_min(nmi)))
-        from_ms, to_ms = _when("from", from_text, now, zone), _when("to", to_text, now, zone)
+        from_ms, to_ms = when_option("from", from_text, now, zone), when_option("to", to_text, now, zone)
         if from_ms >= to_ms:
             raise click.BadParameter("is not before --to; swap them", param_hint="--from")
         try:
@@ -109,13 +117,6 @@ def intervals(
     if shown < found.total:
         more = f"{len(found.rows)} of {found.total:,}; --offset {shown} goes on, or raise --limit"
         click.echo(more, err=True)
-
-
-def _when(name: str, text: str, now: int, zone: timezone) -> int:
-    try:
-        return parse_time(text, now, zone)
-    except (ValueError, OverflowError, OSError) as error:
-        raise click.BadParameter(str(error), param_hint=f"--{name}") from error
 
 
 def _print_csv(found: Intervals) -> None:

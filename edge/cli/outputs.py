@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edge.cli import complete
-from edge.cli.support import Cli, json_option, pass_cli, print_json, watch, why_option
+from edge.cli.support import Cli, json_option, pass_cli, print_json, show_level, watch, why_option
 from edge.cli.table import Column, show
 from edge.cli.waiting import waiting
 from edge.times import RELATIVE, UNIT_S, show_duration
@@ -188,7 +188,7 @@ def safe(cli: Cli, file: Path | None, as_json: bool) -> None:
         print_json({"by": "hardware" if asked is None else "daemon", "outputs": results})
     else:
         for one in results:
-            click.echo(f"{one['output']}: {one['error'] or 'safe, ' + _level(one['safe'])}")
+            click.echo(f"{one['output']}: {one['error'] or 'safe, ' + show_level(one['safe'])}")
         if not results:
             click.echo("there are no outputs")
     sys.stdout.flush()
@@ -266,15 +266,11 @@ def _row(output: dict[str, Any]) -> tuple[str, ...]:
     return (
         output["name"],
         output["kind"],
-        _level(output["level"]),
-        "" if read_back is None else _level(read_back),
-        _level(output.get("safe", 0.0)),
+        show_level(output["level"]),
+        "" if read_back is None else show_level(read_back),
+        show_level(output.get("safe", 0.0)),
         output["state"],
         by,
         "" if held is None else show_duration(held["remaining_s"]),
         output["fault"] or ("" if cause is None else cause["text"]),
     )
-
-
-def _level(level: float) -> str:
-    return "on" if level >= 1.0 else "off" if level <= 0.0 else f"{level:.1%}".replace(".0%", "%")

@@ -32,6 +32,9 @@ from edge.cli.table import Column, show
 from edge.store.shapes import readings_json
 
 LIMIT_MAX: Final = 1_000_000
+MEAN_DIGITS: Final = 8
+"""Of a mean, which has as many digits as one likes."""
+
 RESOLUTIONS: Final = {"raw": 0, "1m": 60, "PT1M": 60, "1h": 3600, "PT1H": 3600}
 RAW_COLUMNS: Final = (
     Column(title="time"),
@@ -108,7 +111,8 @@ def readings(
         _follow(cli, names, as_csv=as_csv, as_json=as_json)
         return
     now = now_ms()
-    from_ms, to_ms = when_option(cli, "from", from_text, now), when_option(cli, "to", to_text, now)
+    zone = cli.zone()
+    from_ms, to_ms = when_option("from", from_text, now, zone), when_option("to", to_text, now, zone)
     if from_ms >= to_ms:
         raise click.BadParameter("is not before --to; swap them", param_hint="--from")
     with open_history(cli.database()) as history:
@@ -120,7 +124,7 @@ def readings(
     elif as_csv:
         _print_csv(found, means=resolution != "raw")
     else:
-        _print_table(found, cli.zone(), means=resolution != "raw")
+        _print_table(found, zone, means=resolution != "raw")
     if cut:
         tell_cut(limit, LIMIT_MAX, " of each series")
 
@@ -158,7 +162,7 @@ def _print_table(found: list[dict[str, Any]], zone: tzinfo, *, means: bool) -> N
             (
                 show_time(row["ts"], zone),
                 row["series"],
-                show_value(row["value"]),
+                show_value(row["value"], digits=MEAN_DIGITS),
                 show_value(row["min"]),
                 show_value(row["max"]),
                 row["unit"],

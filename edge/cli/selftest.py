@@ -13,7 +13,7 @@ from edge.cli.waiting import tell
 if TYPE_CHECKING:
     from edge.config import Config
     from edge.control.selftest import Case
-    from edge.control.simulated_site import Wiring
+    from edge.control.wiring import Wiring
 
 
 @click.command(
@@ -79,17 +79,6 @@ def _body(case: Case) -> dict[str, Any]:
 
 def wirings_of(config: Config) -> Mapping[str, Wiring]:
     """On which bus each output is, and who holds it; outputs are made, and none is opened."""
-    from drivers.catalog import installed
-    from edge.clock import SystemClock
-    from edge.control.config import make_output
-    from edge.control.simulated_site import Wiring
+    from edge.control.wiring import wiring_of
 
-    drivers, clock = installed().outputs, SystemClock()
-    return {
-        output.name: Wiring(
-            bus=make_output(output, clock).bus,
-            held_by=drivers[output.driver].hold_by(output),
-            hold_s=output.hold_s,
-        )
-        for output in config.outputs
-    }
+    return {output.name: wiring_of(output) for output in config.outputs}

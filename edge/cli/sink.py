@@ -13,10 +13,9 @@ import anyio
 import click
 
 from edge.cli.loop import run_unwaited
-from edge.cli.support import Cli, Refused, json_option, now_ms, pass_cli, print_json
+from edge.cli.support import Cli, Refused, json_option, now_ms, pass_cli, print_json, when_option
 from edge.cli.table import Column, show
 from edge.cli.waiting import waiting
-from edge.times import parse_time
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -36,6 +35,10 @@ DEAD_LETTERS: Final = """
 BAD_BATCHES: Final = """
     SELECT edge, stream, times, last_at, reason, hash FROM bad_batch
     WHERE %(edge)s::text IS NULL OR edge = %(edge)s ORDER BY last_at DESC LIMIT %(limit)s
+"""
+DEAD_COUNTS: Final = """
+    SELECT (SELECT count(*) FROM v1_dead_letter WHERE %(edge)s::text IS NULL OR edge = %(edge)s) AS rows,
+        (SELECT count(*) FROM bad_batch WHERE %(edge)s::text IS NULL OR edge = %(edge)s) AS batches
 """
 
 
@@ -170,9 +173,11 @@ def status(cli: Cli, as_json: bool) -> None:
 @pass_cli
 def dead_letters(cli: Cli, edge: str | None, limit: int, as_json: bool) -> None:
     """Rows that Postgres refused for their data, and batches that could not be read, with the reason."""
-    dead, bad = _with_postgres(cli, partial(_dead, edge=edge, limit=limit))
+    dead, bad, all_ = _with_postgres(cli, partial(_dead, edge=edge, limit=limit))
+    more = {"rows": max(0, all_["rows"] - len(dead)), "batches": max(0, all_["batches"] - len(bad))}
     if as_json:
-        print_json({"rows": [_plain(row) for row in dead], "batches": [_plain(row) for row in bad]})
+        shown = {"rows": [_plain(row) for row in dead], "batches": [_plain(row) for row in bad]}
+        print_json({**shown, "cut": any(more.values()), "more": more})
         return
     titles = ("edge", "log", "stream", "seq", "reason", "payload")
     columns = [Column(title=title, cut=title in ("reason", "payload")) for title in titles]
@@ -184,13 +189,19 @@ def dead_letters(cli: Cli, edge: str | None, limit: int, as_json: bool) -> None:
         show(columns, [[str(row[title]) for title in told] for row in bad])
     if dead:
         click.echo("\nonce the cause is gone: tidewatt sink redrive")
+    if any(more.values()):
+        words = " and ".join(f"{count:,} more of the {what}" for what, count in more.items() if count)
+        click.echo(f"{words} are not shown; --limit N for more", err=True)
 
 
 async def _dead(
     connection: AsyncConnection, *, edge: str | None, limit: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
+    """The newest of both kinds, and how many of each there are."""
     values = {"edge": edge, "limit": limit}
-    return await _rows(connection, DEAD_LETTERS, values), await _rows(connection, BAD_BATCHES, values)
+    dead, bad = await _rows(connection, DEAD_LETTERS, values), await _rows(connection, BAD_BATCHES, values)
+    (counts,) = await _rows(connection, DEAD_COUNTS, values)
+    return dead, bad, counts
 
 
 @sink.command()
@@ -240,7 +251,7 @@ def reopen(cli: Cli, edge: str, stream: str, from_text: str, to_text: str, as_js
     The edge hears of it when it next asks (hourly, or when it connects), and sends what it still has.
     """
     now = now_ms()
-    from_ms, to_ms = _when("from", from_text, now), _when("to", to_text, now)
+    from_ms, to_ms = when_option("from", from_text, now, UTC), when_option("to", to_text, now, UTC)
     if from_ms >= to_ms:
         raise click.BadParameter("is not before --to; swap them", param_hint="--from")
     config = cli.upstream_config()
@@ -250,13 +261,6 @@ def reopen(cli: Cli, edge: str, stream: str, from_text: str, to_text: str, as_js
         print_json({"edge": edge, "stream": stream, "reopened": count})
     else:
         click.echo(f"{count} of {stream} are asked for again" if count else "nothing is gone that was stored")
-
-
-def _when(name: str, text: str, now: int) -> int:
-    try:
-        return parse_time(text, now, UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise click.BadParameter(str(error), param_hint=f"--{name}") from error
 
 
 async def _reopen(config: UpstreamConfig, edge: str, stream: str, from_ms: int, to_ms: int) -> int:

@@ -113,10 +113,10 @@ def resend(
         raise click.BadParameter(
             f"{WAIT_S_MAX:.0f}s at most; then ask again: tidewatt sync", param_hint="--wait"
         )
-    now = now_ms()
+    now, zone = now_ms(), cli.zone()
     answer = cli.call(
-        "sync.resend", stream=stream, from_ms=when_option(cli, "from", from_, now),
-        to_ms=when_option(cli, "to", to, now), wait_s=wait_s or 0.0, why=why,
+        "sync.resend", stream=stream, from_ms=when_option("from", from_, now, zone),
+        to_ms=when_option("to", to, now, zone), wait_s=wait_s or 0.0, why=why,
     )  # fmt: skip
     parts: dict[str, dict[str, Any]] = answer["streams"]
     if as_json:

@@ -9,7 +9,16 @@ from typing import Any, Final
 import click
 
 from edge.cli import complete
-from edge.cli.support import Cli, Refused, database_errors, json_option, pass_cli, print_json, show_time
+from edge.cli.support import (
+    Cli,
+    Refused,
+    database_errors,
+    json_option,
+    pass_cli,
+    print_json,
+    show_level,
+    show_time,
+)
 from edge.cli.table import Column, show
 from edge.control.journal import CHANGES_KEPT, interrupted
 
@@ -92,7 +101,7 @@ def _last_words(name: str, changes: list[dict[str, Any]], unread: str, cli: Cli)
         else ", which failed" + (f": {last['error']}" if "error" in last else "")
     )
     return (
-        f"What {name} does now is not known; the last that is recorded: it was to be {_level(last['to'])} "
+        f"What {name} does now is not known; the last that is recorded: it was to be {show_level(last['to'])} "
         f"at {show_time(last['ts'], cli.zone())}{because}{became}."
     )
 
@@ -106,16 +115,12 @@ def _recorded(cli: Cli, name: str) -> list[dict[str, Any]]:
         return last_changes(database, (name,))[name]
 
 
-def _level(level: float) -> str:
-    return "on" if level >= 1.0 else "off" if level <= 0.0 else f"{level:.0%}"
-
-
 def _row(change: dict[str, Any], cli: Cli) -> tuple[str, ...]:
     error, text = change.get("error", ""), change.get("text", "")
     who = [word for word in (change.get("who", ""), change.get("why", "")) if word and word not in text]
     return (
         show_time(change["ts"], cli.zone()),
-        _level(change["to"]),
+        show_level(change["to"]),
         f"{change['state']}: {error}" if error else change["state"],
         change.get("guard") or change["layer"],
         f"{text} ({': '.join(who)})" if who else text,

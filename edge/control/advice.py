@@ -5,30 +5,23 @@ None of it is refused, so that no site stands still after an upgrade; each says 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from drivers.base import HoldBy
 from drivers.boards import Board
-from drivers.catalog import installed
-from drivers.pca9685 import Pca9685Options
-from drivers.relay import Hold, RelayOptions, line_level
-from edge.control.check_hardware import NEEDS_HOLD, pca9685_options, relay_options
+from edge.control import advice_hardware
+from edge.control.check_hardware import BREATHES, NEEDS_HOLD
 from edge.control.check_rules import fahrenheit
-from edge.control.circuits import loads
-from edge.control.config import LimitConfig, OutputCommon, ThermostatConfig, terms_of
-from edge.control.parts import DeviceTable, Mistakes, Parts, ReadDevice, parts_of
-from edge.control.rules import Kind
+from edge.control.config import LimitConfig, OutputCommon, ThermostatConfig
+from edge.control.parts import Mistakes, Parts, ReadDevice, parts_of
+from edge.control.rules import OVERRIDE_MAX_S, Kind
 from edge.control.sources import leans_on, probes_of
+from edge.control.wiring import APART
 from edge.tomllines import KeyPath
 
-BREATHES: Final = frozenset({Kind.RETURN, Kind.AIR})
 SILENT_MAX_S: Final = 600.0
 """What does harm must not run for longer on a value that nobody renews."""
 ON_BATTERY: Final = frozenset({Kind.HEATER, Kind.CHILLER, Kind.LIGHT})
-KERNEL_I2C: Final = re.compile(r"(\d+)-[0-9a-f]{4}")
-"""How the kernel names a chip on I2C: bus and address."""
 
 
 def advice_of_values(values: Mapping[str, Any], board: Board, read_device: ReadDevice) -> Mistakes:
@@ -39,13 +32,16 @@ def advice_of_values(values: Mapping[str, Any], board: Board, read_device: ReadD
 
 def advice(parts: Parts, board: Board) -> Mistakes:
     """Where, and what can happen and what to do."""
+    if parts.control.override_max_s > OVERRIDE_MAX_S:
+        text = f"an override ends after a day all the same, which nothing lengthens; set it to {OVERRIDE_MAX_S:.0f}"
+        yield ("control", "override_max_s"), text
     for index, output in parts.outputs.items():
         for path, text in _of_output(parts, output, board):
             yield ("outputs", index, *path), text
     for index, one in parts.thermostats.items():
         for path, text in _of_thermostat(parts, one):
             yield ("thermostats", index, *path), text
-    yield from _of_circuits(parts)
+    yield from advice_hardware.of_circuits(parts)
 
 
 def _of_output(parts: Parts, output: OutputCommon, board: Board) -> Mistakes:
@@ -62,7 +58,7 @@ def _of_output(parts: Parts, output: OutputCommon, board: Board) -> Mistakes:
             yield ("shed_on",), text
     if output.kind in BREATHES:
         yield from _breath(output)
-    yield from _hardware(parts, output, board)
+    yield from advice_hardware.of_output(parts, output, board)
 
 
 # ------------------------------------------------------------------------------------------- heat and cold
@@ -173,8 +169,8 @@ def _welded(output: OutputCommon) -> Mistakes:
             ("cutoff",),
             (
                 "nothing can switch it off when its contact is welded, the way relays end; put a second switch before "
-                'it, on another bus: an output with kind = "cutoff" and default = 1; name it here as cutoff, and add '
-                "[outputs.effect] with series and off_change, which sees that the contact is welded"
+                f'it, one {APART}: an output with kind = "cutoff" and default = 1; name it here as cutoff, and '
+                "add [outputs.effect] with series and off_change, which sees that the contact is welded"
             ),
         )
     elif effect is None or effect.off_change is None:
@@ -208,81 +204,3 @@ def _breath(output: OutputCommon) -> Mistakes:
                 "and off_window_s = 7200 under [outputs.envelope]"
             ),
         )
-
-
-# ------------------------------------------------------------------------------------------------ hardware
-
-
-def _hardware(parts: Parts, output: OutputCommon, board: Board) -> Mistakes:
-    driver = installed().outputs[output.driver]
-    relay, pca9685 = relay_options(output), pca9685_options(output)
-    if relay is not None:
-        yield from _relay_at_boot(output, relay, board)
-    else:
-        yield from _said(("hold_s",), driver.advise(output, terms_of(output)))
-    if pca9685 is not None:
-        yield from _shared_bus(parts, pca9685)
-    if output.kind in BREATHES and driver.hold_by(output) is HoldBy.NOBODY:
-        yield (
-            ("driver",),
-            (
-                f"nobody turns this {output.kind.value} pump on while the daemon is hung or dead: off stays off; "
-                'put it on a relay with contact = "nc", or on a Shelly with hold_s'
-            ),
-        )
-
-
-def _relay_at_boot(output: OutputCommon, options: RelayOptions, board: Board) -> Mistakes:
-    """What does no harm for a moment is not refused, only told."""
-    if board.is_pi and options.pull is not Hold.EXTERNAL and output.kind not in NEEDS_HOLD:
-        yield from _said(("pin",), board.advise_safe_level(options.pin, line_level(options, output.safe)))
-
-
-def _shared_bus(parts: Parts, options: Pca9685Options) -> Mistakes:
-    there = [device.name for device in parts.devices.values() if _i2c_of(device) == options.i2c]
-    if there and options.oe_pin is None:
-        yield (
-            ("i2c",),
-            (
-                f"{' and '.join(there)} on the same bus can hang it, and then nobody "
-                "reaches this channel: it stays as it is; wire oe_pin, or give the chip a bus of its own "
-                "(dtoverlay=i2c-gpio)"
-            ),
-        )
-
-
-def _i2c_of(device: DeviceTable) -> int | None:
-    """The number of the I2C bus that a device is read over; None where that is not known."""
-    if not device.enabled:
-        return None
-    number = getattr(device, "i2c", None)
-    if isinstance(number, int):
-        return number
-    found = KERNEL_I2C.search(str(getattr(device, "at", "")))
-    return int(found[1]) if found else None
-
-
-# ------------------------------------------------------------------------------------------------ circuits
-
-
-def _of_circuits(parts: Parts) -> Mistakes:
-    for load in loads(parts.outputs.values(), parts.control):
-        if load.all_w > load.max_w:
-            yield (
-                ("control", "circuits", load.name, "max_w"),
-                (
-                    f"carries {load.max_w:g} W, and what hangs on it draws {load.all_w:g} W: with all of it on, its "
-                    "breaker takes the pumps along; move a load to another circuit"
-                ),
-            )
-    for index, output in parts.outputs.items():
-        if output.circuit and output.safe > 0 and not output.power_w:
-            yield (
-                ("outputs", index, "circuit"),
-                f"comes on at once at boot and counts as 0 W on circuit {output.circuit}; add power_w",
-            )
-
-
-def _said(path: KeyPath, text: str) -> Iterator[tuple[KeyPath, str]]:
-    if text:
-        yield path, text

@@ -18,8 +18,10 @@ from edge.tomllines import KeyPath
 
 NEEDS_HOLD: Final = frozenset({Kind.HEATER, Kind.CHILLER, Kind.DOSER, Kind.TOPOFF})
 """What does harm when it is left on: somebody has to switch it off while the daemon is hung or dead."""
-LIVES_BY_IT: Final = NEEDS_HOLD | {Kind.RETURN, Kind.AIR}
+BREATHES: Final = frozenset({Kind.RETURN, Kind.AIR})
+LIVES_BY_IT: Final = NEEDS_HOLD | BREATHES
 KEYS: Final = ("channel", "address", "host", "part")
+"""Options that say which piece of hardware is meant, the most particular first."""
 
 
 def hardware(parts: Parts, board: Board) -> Mistakes:

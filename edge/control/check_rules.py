@@ -81,7 +81,7 @@ def _of_output(parts: Parts, output: OutputCommon) -> Mistakes:
         wrong = _interlock(parts, output, lock.other)
         if wrong:
             yield ("envelope", "interlocks", place, "other"), wrong
-        if lock.level not in (0.0, 1.0) and not _dimmable(output):
+        if lock.level not in (0.0, 1.0) and not compiling.is_dimmable(output):
             yield ("envelope", "interlocks", place, "level"), _neither("level", lock.level)
 
 
@@ -112,7 +112,7 @@ def _levels(output: OutputCommon) -> Mistakes:
 def _heater(parts: Parts, output: OutputCommon) -> Mistakes:
     thermostats = parts.thermostats_of(output.name)
     judged = thermostats or any(limit.above is not None for limit in output.envelope.limits)
-    if output.kind is Kind.HEATER and not judged:
+    if output.kind is Kind.HEATER and not judged and output.name not in parts.heated:
         yield (
             ("kind",),
             (
@@ -206,7 +206,7 @@ def _limit(parts: Parts, output: OutputCommon, limit: LimitConfig) -> Iterator[t
         wrong = series_mistake(parts, getattr(limit, key) or "")
         if wrong:
             yield key, wrong
-    if limit.level not in (0.0, 1.0) and not _dimmable(output):
+    if limit.level not in (0.0, 1.0) and not compiling.is_dimmable(output):
         yield "level", _neither("level", limit.level)
     if limit.level > 0:
         return
@@ -316,7 +316,7 @@ def _of_schedule(parts: Parts, schedule: ScheduleConfig) -> Mistakes:
     for place, name in enumerate(schedule.outputs):
         yield from _at(("outputs", place), _output_mistake(parts, name))
         output = parts.output(name)
-        if output is None or _dimmable(output):
+        if output is None or compiling.is_dimmable(output):
             continue
         for key in ("level", "unknown_level"):
             if getattr(schedule, key) not in (0.0, 1.0):
@@ -348,10 +348,6 @@ def _at(path: KeyPath, text: str) -> Mistakes:
         yield path, text
 
 
-def _dimmable(output: OutputCommon) -> bool:
-    return installed().outputs[output.driver].dimmable(output)
-
-
 def _output_mistake(parts: Parts, name: str) -> str:
     """ "" where there is such an output."""
     if name in parts.output_names:
@@ -369,7 +365,7 @@ def series_mistake(parts: Parts, series: str) -> str:
         return "" if output in parts.output_names and own in OWN_POINTS else f'there is no series "{series}"'
     if device_name not in parts.device_names:
         return f'there is no device "{device_name}"; {guess(device_name, parts.device_names)}'
-    device = next((device for device in parts.devices.values() if device.name == device_name), None)
+    device = parts.device(device_name)
     if device is None:
         return ""
     if not device.enabled:

@@ -16,8 +16,7 @@ def check_values(
     values: Mapping[str, Any], board: Board, read_device: ReadDevice
 ) -> Iterator[tuple[KeyPath, str]]:
     """The checks of a config's raw values; tables that cannot be read are passed over."""
-    if values.get("outputs") or values.get("thermostats") or values.get("schedules"):
-        yield from checks(parts_of(values, read_device), board)
+    yield from checks(parts_of(values, read_device), board)
 
 
 def checks(parts: Parts, board: Board) -> Iterator[tuple[KeyPath, str]]:

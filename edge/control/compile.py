@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
@@ -29,6 +29,7 @@ from edge.control.rules import (
     Rules,
     Schedule,
     Thermostat,
+    looked_at,
 )
 
 INTERVALS_MAX: Final = 3
@@ -71,7 +72,7 @@ def compile_rules(config: ConfigTables) -> Rules:
         schedules=tuple(schedule(one, config.site.timezone) for one in config.schedules),
         inrush_gap_s=config.control.inrush_gap_s,
         override_max_s=config.control.override_max_s,
-        max_age_s=_max_ages(_all_series(outputs.values(), thermostats), config.devices),
+        max_age_s=_max_ages(looked_at(outputs.values(), thermostats), config.devices),
         zone=config.site.timezone,
     )
 
@@ -95,7 +96,7 @@ def output_rule(config: OutputCommon, thermostats: Sequence[ThermostatConfig]) -
         power_w=config.power_w,
         dimmable=is_dimmable(config),
         effect=Effect(**dict(config.effect)) if config.effect else None,
-        max_age_s=_own_ages(config, own),
+        max_age_s=_own_ages(config, limits, own),
     )
 
 
@@ -147,11 +148,15 @@ def _fallback(config: LimitConfig, thermostats: Sequence[ThermostatConfig]) -> s
     return ""
 
 
-def _own_ages(config: OutputCommon, thermostats: Sequence[ThermostatConfig]) -> Mapping[str, float]:
-    """The output's own bound, for each of its inputs; empty where it has none."""
+def _own_ages(
+    config: OutputCommon, limits: Sequence[Limit], thermostats: Sequence[ThermostatConfig]
+) -> Mapping[str, float]:
+    """The output's own bound, for each of its inputs and their stand-ins; empty where it has none."""
     if not config.max_age_s:
         return {}
-    series = {*config.inputs, *(limit.series for limit in config.envelope.limits)}
+    series = {*config.inputs}
+    for limit in limits:
+        series |= {limit.series, limit.fallback} - {""}
     series |= {lock.other for lock in config.envelope.interlocks if "." in lock.other}
     for one in thermostats:
         series |= {one.input, one.second} - {""}
@@ -159,19 +164,6 @@ def _own_ages(config: OutputCommon, thermostats: Sequence[ThermostatConfig]) -> 
 
 
 # ------------------------------------------------------------------------------------------------ ages
-
-
-def _all_series(outputs: Iterable[OutputRule], thermostats: Iterable[Thermostat]) -> Iterator[str]:
-    """Every series that control looks at."""
-    for rule in outputs:
-        yield from rule.inputs
-        yield rule.shed_on
-        yield from (series for limit in rule.envelope.limits for series in (limit.series, limit.fallback))
-        yield from (lock.other for lock in rule.envelope.interlocks)
-        if rule.effect:
-            yield rule.effect.series
-    for one in thermostats:
-        yield from (one.input, one.second)
 
 
 def _max_ages(series: Iterable[str], devices: Sequence[DeviceTable]) -> Mapping[str, float]:

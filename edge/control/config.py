@@ -246,7 +246,10 @@ class OutputCommon(Frozen):
         (), description="further series without which it must not run, besides those of its rules"
     )
     max_age_s: float = Field(
-        0.0, ge=0, le=DAY_S, description="how old its inputs may be, seconds; 0: three poll intervals"
+        0.0,
+        ge=0,
+        le=DAY_S,
+        description="how old its inputs and its limits' fallbacks may be, seconds; 0: three poll intervals",
     )
     envelope: EnvelopeConfig = Field(EnvelopeConfig(), description="what nobody widens, overrides included")
     effect: EffectConfig | None = Field(None, description="how one sees that it works; default: not watched")
@@ -398,7 +401,9 @@ def installed_outputs_model() -> Any:
 
 def terms_of(config: OutputCommon) -> Terms:
     """What the driver has to know of the common options."""
-    return Terms(name=config.name, safe=config.safe, hold_s=config.hold_s)
+    return Terms(
+        name=config.name, safe=config.safe, hold_s=config.hold_s, kind=config.kind.value, cutoff=config.cutoff
+    )
 
 
 def make_output(config: OutputCommon, clock: Clock) -> Output:

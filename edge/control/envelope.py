@@ -112,15 +112,17 @@ def input_lost(tick: Tick, plan: OutputPlan, state: OutputState, lost: list[str]
         f"{each} ({'does not answer' if each in tick.faulted else tick.inputs.why_lost(each, rule)})"
         for each in lost
     )
-    tick.find(
-        Found.INPUT_LOST,
-        rule.name,
-        Severity.ALARM,
-        f"{rule.name} has no input: {reasons}; check the probe and its bus",
-    )
+    if all(tick.inputs.is_calibrated(each) for each in lost):
+        text = f"its input is being calibrated: {named}"
+        found = f"{rule.name} is without its input while that is calibrated: {named}; put the probe back soon"
+        tick.find(Found.INPUT_LOST, rule.name, Severity.WARNING, found)
+    else:
+        text = f"its input is lost: {named}"
+        found = f"{rule.name} has no input: {reasons}; check the probe and its bus"
+        tick.find(Found.INPUT_LOST, rule.name, Severity.ALARM, found)
     blind = rule.envelope.blind
     cause = None if blind is None else _blind_duty(tick, rule, state, blind, since_s)
-    return cause or safety(Guard.INPUT_LOST, "input lost", f"its input is lost: {named}", rule.safe)
+    return cause or safety(Guard.INPUT_LOST, "input lost", text, rule.safe)
 
 
 def _blind_duty(

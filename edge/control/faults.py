@@ -31,6 +31,7 @@ class Fault(enum.StrEnum):
     STUCK_ON = "stuck on"
     STUCK_OFF = "stuck off"
     BUS_HUNG = "bus hung"
+    FROZEN = "stands still"
     # of a person
     FULL_DAY = "full by hand for a day"
     OFF_DAY = "off by hand for a day"
@@ -53,6 +54,8 @@ OF_READING: Final = (
 )  # fmt: skip
 OF_CONTACT: Final = (Fault.LOST, Fault.STALE, Fault.BAD, Fault.TEXT, Fault.SAYS_ON, Fault.SAYS_OFF)
 OF_OUTPUT: Final = (Fault.STUCK_ON, Fault.STUCK_OFF, Fault.FULL_DAY, Fault.OFF_DAY, Fault.BLIND_HAND)
+OF_HARDWARE: Final = (Fault.BUS_HUNG, Fault.FROZEN)
+"""Of several outputs at once: their bus does not return, or their chip or device no longer does as it is told."""
 OF_MACHINE: Final = (
     Fault.CLOCK_UNKNOWN, Fault.CLOCK_1970, Fault.CLOCK_FORWARD, Fault.CLOCK_BACK, Fault.RESTART, Fault.REBOOT,
     Fault.MEMORY_LOST, Fault.DAEMON_DEAD,

@@ -63,6 +63,8 @@ class Parts:
     zone: str
     device_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    heated: frozenset[str] = frozenset()
+    """What thermostats mean to heat with, misspelt names and thermostats that cannot be read included."""
 
     def output(self, name: str) -> OutputCommon | None:
         return next((output for output in self.outputs.values() if output.name == name), None)
@@ -93,6 +95,7 @@ def parts_of(values: Mapping[str, Any], read_device: ReadDevice) -> Parts:
         zone=zone if isinstance(zone, str) else "UTC",
         device_names=_names(values.get("devices")),
         output_names=_names(values.get("outputs")),
+        heated=frozenset(_heated(values.get("thermostats"), _names(values.get("outputs")))),
     )
 
 
@@ -119,6 +122,14 @@ def _control(values: Any) -> ControlConfig:
 def _names(values: Any) -> tuple[str, ...]:
     found = (table.get("name") for _, table in _each(values))
     return tuple(name for name in found if isinstance(name, str))
+
+
+def _heated(thermostats: Any, outputs: tuple[str, ...]) -> Iterator[str]:
+    for _, table in _each(thermostats):
+        names = table.get("heat")
+        for name in names if isinstance(names, list | tuple) else (names,):
+            if isinstance(name, str):
+                yield name if name in outputs else nearest(name, outputs)
 
 
 def _each(values: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:

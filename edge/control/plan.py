@@ -40,7 +40,7 @@ class OutputPlan:
     part: float = 0.0
 
 
-Parts = tuple[tuple[str, float, str], ...]
+Shares = tuple[tuple[str, float, str], ...]
 """Outputs with their shares of the whole, and their cut-offs."""
 
 
@@ -54,7 +54,7 @@ class Plan:
 
     rules: Rules
     outputs: tuple[OutputPlan, ...]
-    parts: Mapping[str, tuple[Parts, Parts]]
+    parts: Mapping[str, tuple[Shares, Shares]]
     rates: Mapping[str, float]
 
 
@@ -96,7 +96,7 @@ def _output(rules: Rules, name: str) -> OutputPlan:
     )
 
 
-def _parts(rules: Rules, names: tuple[str, ...]) -> Parts:
+def _parts(rules: Rules, names: tuple[str, ...]) -> Shares:
     """By their power where that is known of all, else alike."""
     powers = [rules.outputs[name].power_w for name in names]
     if not all(power > 0.0 for power in powers):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge.control.faults import OF_READING, Fault
-from edge.control.judge import OVERHEAT_K, THERMAL
+from edge.control.faults import OF_HARDWARE, OF_READING, Fault
+from edge.control.judge import OVERHEAT_K
 from edge.control.rules import Kind, OutputRule, Rules, Thermostat
 from edge.control.simulated_site import Site
+from edge.control.wiring import APART, both_words, fails_with_both
 
 AWAY_K: Final = 1.5
 """A limit so far from its thermostat's target ends it before it does harm, and leaves it room to work."""
@@ -27,7 +28,7 @@ def remedy(site: Site, fault: Fault, struck: tuple[str, ...], found: str, name: 
     rule = site.rules.outputs[name]
     if fault is Fault.DAEMON_DEAD and found != "breath":
         return DEAD.format(name=name)
-    if found in BY_CUTOFF and name in struck and fault in (Fault.STUCK_ON, Fault.BUS_HUNG):
+    if found in BY_CUTOFF and name in struck and fault in (Fault.STUCK_ON, *OF_HARDWARE):
         return _by_cutoff(site, rule, fault)
     if found in ("cooks", "freezes"):
         return _by_probes(site, rule, struck if fault in OF_READING else ())
@@ -51,15 +52,12 @@ def _by_cutoff(site: Site, rule: OutputRule, fault: Fault) -> str:
     cutoff = rule.cutoff
     if not cutoff:
         return (
-            f"put a second switch in series before {rule.name}, on another bus: an output with "
+            f"put a second switch in series before {rule.name}, one {APART}: an output with "
             f'kind = "cutoff" and default = 1, named in {rule.name} as cutoff = "…"; and {watch}'
         )
-    bus = site.wirings[rule.name].bus
-    if fault is Fault.BUS_HUNG and site.wirings[cutoff].bus == bus:
-        return (
-            f"{cutoff} hangs on the same bus ({bus}): put it on another, such as a Shelly or MQTT outlet before "
-            "the relay"
-        )
+    both = fails_with_both(site.wirings[rule.name], site.wirings[cutoff])
+    if both and fault in OF_HARDWARE:
+        return both_words(both, cutoff)
     if rule.effect is None or rule.effect.off_change is None:
         return f"nothing sees that {rule.name} is still on, and so {cutoff} never opens: {watch}"
     return (
@@ -69,12 +67,12 @@ def _by_cutoff(site: Site, rule: OutputRule, fault: Fault) -> str:
 
 
 def _watch(rule: OutputRule) -> str:
-    if rule.kind not in THERMAL:
+    """By warmth only for heaters: water that grows colder while a chiller is off does so by itself, too."""
+    if rule.kind is not Kind.HEATER:
         return 'add [outputs.effect] with series = "…" (its power meter), absolute = true and off_change = 2'
     series = rule.envelope.limits[0].series if rule.envelope.limits else "…"
-    change = -0.2 if rule.kind is Kind.CHILLER else 0.2
     return (
-        f'add [outputs.effect] with series = "{series}" and off_change = {change:g} (or its power meter, with '
+        f'add [outputs.effect] with series = "{series}" and off_change = 0.2 (or its power meter, with '
         "absolute = true)"
     )
 

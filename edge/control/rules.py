@@ -6,7 +6,7 @@ Levels are 0.0-1.0, times as named.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -245,6 +245,20 @@ class Schedule:
     curve: Curve = Curve.LINEAR
     unknown: Unknown = Unknown.HOLD
     unknown_level: float = 0.0
+
+
+def looked_at(outputs: Iterable[OutputRule], thermostats: Iterable[Thermostat]) -> set[str]:
+    """Every series that these look at, and every output that one of them hangs on."""
+    found: set[str] = set()
+    for rule in outputs:
+        found |= {*rule.inputs, rule.shed_on}
+        found |= {series for limit in rule.envelope.limits for series in (limit.series, limit.fallback)}
+        found |= {lock.other for lock in rule.envelope.interlocks}
+        if rule.effect is not None:
+            found.add(rule.effect.series)
+    for thermostat in thermostats:
+        found |= {thermostat.input, thermostat.second}
+    return found - {""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

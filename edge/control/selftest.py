@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,7 +12,8 @@ from edge.control.model import Layer
 from edge.control.remedy import remedy
 from edge.control.rules import Rules
 from edge.control.simulate import Believe, Simulation, Step, plain
-from edge.control.simulated_site import NO_BLENDS, Blends, Site, Wiring, site_of
+from edge.control.simulated_site import NO_BLENDS, Blends, Site, site_of
+from edge.control.wiring import Wiring, shared_parts
 
 HOUR_S: Final = 3600.0
 STEP_S: Final = 120.0
@@ -60,17 +61,20 @@ def selftest(
     wirings: Mapping[str, Wiring] | None = None,
     believe: Believe = plain,
     blends: Blends = NO_BLENDS,
+    only: Collection[Fault] = tuple(Fault),
 ) -> Iterator[Case]:
     """Each case as it is done; deterministic.
 
     wirings  by output; one that is not told is on a bus of its own and released when the daemon dies
     believe  what polling makes of a driver's value; copied for every case
     blends   series that polling makes of others: those break, not what is made of them
+    only     the faults to try
     """
     site = site_of(rules, wirings, blends)
     starts = list(_starts(site, believe))
     for fault, place, subjects in faults_of(site):
-        yield _case(site, starts, fault, place, subjects)
+        if fault in only:
+            yield _case(site, starts, fault, place, subjects)
 
 
 def faults_of(site: Site) -> Iterator[tuple[Fault, str, tuple[str, ...]]]:
@@ -86,9 +90,11 @@ def faults_of(site: Site) -> Iterator[tuple[Fault, str, tuple[str, ...]]]:
     for name in site.rules.outputs:
         harms = site.rules.outputs[name].kind in HARMS_ON
         yield from ((fault, name, (name,)) for fault in OF_OUTPUT if harms or fault is not Fault.BLIND_HAND)
-    for bus in dict.fromkeys(wiring.bus for wiring in site.wirings.values()):
+    for bus in dict.fromkeys(wiring.bus for wiring in site.wirings.values() if wiring.bus):
         on_bus = tuple(name for name, wiring in site.wirings.items() if wiring.bus == bus)
         yield Fault.BUS_HUNG, bus, on_bus
+    for part, users in shared_parts(site.wirings).items():
+        yield Fault.FROZEN, part, users
     if any(rule.shed_on for rule in site.rules.outputs.values()):
         yield Fault.MAINS_LOST, SITE, ()
     yield from ((fault, SITE, ()) for fault in OF_MACHINE)

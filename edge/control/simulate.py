@@ -15,10 +15,20 @@ from typing import Final, Protocol, runtime_checkable
 from drivers import tank
 from drivers.base import HoldBy, Quality
 from edge.control.decide import decide, fresh, used_up
-from edge.control.faults import DOWN_S, OF_CLOCK, SILENT, STARTS, Fault, Shown, Silence, Trouble, shown
+from edge.control.faults import (
+    DOWN_S,
+    OF_CLOCK,
+    OF_HARDWARE,
+    SILENT,
+    STARTS,
+    Fault,
+    Shown,
+    Silence,
+    Trouble,
+    shown,
+)
 from edge.control.model import Finding, Now, Outcome, Override, Request
 from edge.control.remember import must_save, recall, remember
-from edge.control.rules import OutputRule
 from edge.control.simulated_site import Site, Water, roots
 from edge.image import Reading
 
@@ -34,7 +44,6 @@ BEGIN_MS: Final = 1_767_225_600_000  # 2026-01-01T00:00Z
 DAY_MS: Final = 86_400_000
 HAND_S: Final = 86_400.0
 FULL: Final = 1.0
-ON: Final = 0.5
 
 Believe = Callable[[str, Shown, int, float], Reading]
 """(series, what the driver gave, UTC ms, monotonic s) -> the reading that polling would make of it."""
@@ -266,8 +275,8 @@ class Simulation:
 
     def _decide(self, active: Sequence[Trouble], requests: Sequence[Request]) -> Outcome:
         asked = [*requests, *self._by_hand(active)]
-        hung = frozenset(name for each in active if each.fault is Fault.BUS_HUNG for name in each.subjects)
-        outcome = decide(self.state, self._snapshot, self.site.rules, asked, self.now, faulted=hung)
+        failing = frozenset(name for each in active if each.fault in OF_HARDWARE for name in each.subjects)
+        outcome = decide(self.state, self._snapshot, self.site.rules, asked, self.now, faulted=failing)
         self.state, self._stuck = outcome.state, outcome.stuck
         if must_save(self._kept, self.state):
             self._kept = self.state
@@ -301,6 +310,8 @@ class Simulation:
                     actual[name] = 0.0
                 elif trouble.fault is Fault.BUS_HUNG and name in actual:
                     actual[name] = self._hung(name, self.at_s - trouble.begin_s)
+                elif trouble.fault is Fault.FROZEN:
+                    actual[name] = self._actual[name]
         self._actual = actual
 
     def _hung(self, name: str, since_s: float) -> float:
@@ -314,7 +325,7 @@ class Simulation:
 
     def _struck(self, active: Sequence[Trouble]) -> Iterator[str]:
         for trouble in active:
-            if trouble.fault in (Fault.STUCK_ON, Fault.STUCK_OFF, Fault.BUS_HUNG):
+            if trouble.fault in (Fault.STUCK_ON, Fault.STUCK_OFF, *OF_HARDWARE):
                 yield from trouble.subjects
 
 
@@ -339,7 +350,3 @@ def _wrong_time(trouble: Trouble, wall_ms: int, at_s: float) -> tuple[int, str]:
             return wall_ms - DAY_MS, "synced"
         case _:
             return wall_ms, "unknown"
-
-
-def is_on(rule: OutputRule, level: float) -> bool:
-    return level > 0.0 if rule.dimmable else level >= ON

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from drivers.base import HoldBy
 from edge.control.rules import Kind, Rules, Thermostat
+from edge.control.wiring import Wiring
 
 NEAR_K: Final = 15.0
 """A limit so near to a thermostat's target is one of the same water."""
@@ -27,15 +27,6 @@ class Blend:
 Blends = Mapping[str, Blend]
 """By series, each below those that it is made of."""
 NO_BLENDS: Final[Blends] = {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wiring:
-    """How an output is connected: whose calls hang together, and who makes it safe without the daemon."""
-
-    bus: str = ""
-    held_by: HoldBy = HoldBy.RELEASE
-    hold_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

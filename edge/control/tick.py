@@ -24,7 +24,7 @@ from edge.control.model import (
     Side,
     Span,
 )
-from edge.control.plan import OutputPlan, Parts, Plan, plan_of
+from edge.control.plan import OutputPlan, Plan, Shares, plan_of
 from edge.control.rules import OutputRule, Rules, Thermostat
 from edge.control.schedule import holds, span
 from edge.control.still import looked
@@ -249,7 +249,7 @@ class Tick:
         outputs = (self.state.outputs.get(name) for name in (*thermostat.heat, *thermostat.cool))
         return any(state is not None and state.level > 0.0 and state.watch.no_effect for state in outputs)
 
-    def _together(self, parts: Parts) -> tuple[float, bool]:
+    def _together(self, parts: Shares) -> tuple[float, bool]:
         total, sound = 0.0, True
         for name, share, cutoff in parts:
             state = self.state.outputs.get(name)

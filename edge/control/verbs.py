@@ -84,20 +84,20 @@ class OutputVerbs:
         return {"outputs": await self._control.ask_safe(for_s, who, _why(args))}
 
     def that_go_by(self, series: Collection[str]) -> list[dict[str, Any]]:
-        """Outputs that are driven by one of these series or held back by it, with their safe levels."""
-        rules = self._control.loop.rules
+        """Outputs that are driven or held back by these series and no other instead, with their safe levels."""
+        rules, gone = self._control.loop.rules, set(series)
         steered = {
             output
             for thermostat in rules.thermostats
-            if {thermostat.input, thermostat.second} & set(series)
+            if {thermostat.input, thermostat.second or thermostat.input} <= gone
             for output in (*thermostat.heat, *thermostat.cool)
         }
         return [
             {"output": name, "safe": rule.safe}
             for name, rule in rules.outputs.items()
             if name in steered
-            or set(rule.inputs) & set(series)
-            or any({limit.series, limit.fallback} & set(series) for limit in rule.envelope.limits)
+            or set(rule.inputs) & gone
+            or any({limit.series, limit.fallback or limit.series} <= gone for limit in rule.envelope.limits)
         ]
 
     def _ask(self, request: Request) -> Awaitable[dict[str, Any]]:

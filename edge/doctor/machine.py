@@ -11,7 +11,7 @@ from typing import Final
 
 from edge.clock import EARLIEST_MS, ClockState, SystemClock, iso_utc
 from edge.doctor.checks import Verdict, failed, ok, warning
-from edge.doctor.patient import ENTER, READ, WRITE, Patient, nearest
+from edge.doctor.patient import ENTER, READ, WRITE, Account, Patient, is_read_only, nearest
 from edge.doctor.service import parts
 from edge.local import socket_path
 
@@ -19,6 +19,7 @@ MEGABYTE: Final = 1_000_000
 CARD_LIFE_MIN_YEARS: Final = 2.0
 AHEAD_MAX_MS: Final = 60_000
 OTHERS_WRITE: Final = 0o002
+READ_ONLY: Final = "{path} is mounted read-only; look for errors of the disk in dmesg, then mount it again"
 RTC: Final = Path("/dev/rtc0")
 MOUNTS: Final = Path("/proc/self/mountinfo")
 NETWORKED: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "fuse.sshfs"})
@@ -43,17 +44,16 @@ def rights(patient: Patient) -> Iterator[Verdict]:
         if not folder.is_dir():
             if not account.may_make(folder):
                 make = f"sudo install -d -m 750 -o {account.name} {folder}"
-                bad.append(failed(f"there is no {folder}, and {account.name} may not make it; {make}"))
+                why = f"there is no {folder}, and {account.name} may not make it; {make}"
+                bad.append(failed(read_only_words(nearest(folder)) or why))
         elif not account.may(folder, READ | WRITE | ENTER):
-            bad.append(
-                failed(f"{account.name} may not write into {folder}; sudo chown {account.name} {folder}")
-            )
+            bad.append(not_writable(account, folder, "write into"))
         elif _open_to_all(folder):
             bad.append(
                 warning(f"every user of this machine may write into {folder}; sudo chmod o-w {folder}")
             )
     bad += [
-        failed(f"{account.name} may not write {file}; sudo chown {account.name} {file}")
+        not_writable(account, file, "write")
         for file in (store.database, store.control_database)
         if file.exists() and not account.may(file, READ | WRITE)
     ]
@@ -65,6 +65,17 @@ def rights(patient: Patient) -> Iterator[Verdict]:
             )
         )
     yield from bad or [ok(f"{account.name} may write into {', '.join(map(str, folders))}")]
+
+
+def not_writable(account: Account, path: Path, verb: str) -> Verdict:
+    """That the account may not write there, and what to do.  verb: "write into"."""
+    why = f"{account.name} may not {verb} {path}; sudo chown {account.name} {path}, and look at the folders above it"
+    return failed(read_only_words(path) or why)
+
+
+def read_only_words(path: Path) -> str:
+    """What to do where nobody can write because of the disk; "" where that is not the reason."""
+    return READ_ONLY.format(path=path) if is_read_only(path) else ""
 
 
 def _open_to_all(folder: Path) -> bool:
@@ -197,9 +208,7 @@ def disk(patient: Patient) -> Iterator[Verdict]:
 
 def _file_system(folder: Path, kind: str, options: frozenset[str]) -> Iterator[Verdict]:
     if "ro" in options:
-        yield failed(
-            f"{folder} is mounted read-only; look for errors of the disk in dmesg, then mount it again"
-        )
+        yield failed(READ_ONLY.format(path=folder))
     if kind in NETWORKED:
         yield failed(
             f"{folder} is on a network file system ({kind}), where SQLite loses data; take a local disk"

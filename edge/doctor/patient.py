@@ -15,7 +15,7 @@ from typing import Any, Final
 from edge.config import Config
 from edge.local import LocalRefused, LocalUnavailable, call, socket_path
 from edge.mistakes import ConfigInvalid, Mistake
-from edge.settings import Origins, load, warnings
+from edge.settings import load, warnings
 
 UNIT: Final = "tidewatt-edge.service"
 SYSTEMD: Final = Path("/run/systemd/system")
@@ -37,16 +37,45 @@ class Account:
     groups: frozenset[int]
 
     def may(self, path: Path, wanted: int) -> bool:
-        """Whether the mode of an existing path gives the account all of `wanted`.  Raises OSError."""
-        if self.uid == 0:
-            return True
+        """Whether the account may do all of `wanted` with an existing path.  Raises OSError.
+
+        The kernel is asked, which knows of folders above, access lists, and disks that are mounted read-only; by
+        root in the account's name.  Who is neither the account nor root goes by the mode.
+        """
+        if self.uid == os.geteuid():
+            return os.access(path, wanted, effective_ids=True)
+        if os.geteuid() == 0 and (tried := self._try(path, wanted)) is not None:
+            return tried
+        if wanted & WRITE and is_read_only(path):
+            return False
         found = path.stat()
         shift = 6 if found.st_uid == self.uid else 3 if found.st_gid in self.groups else 0
         return (found.st_mode >> shift) & wanted == wanted
 
+    def _try(self, path: Path, wanted: int) -> bool | None:
+        """What test(1) says when this account runs it; None where it cannot be run."""
+        letters = [letter for bit, letter in ((READ, "-r"), (WRITE, "-w"), (ENTER, "-x")) if wanted & bit]
+        try:
+            done = [
+                subprocess.run(
+                    ["test", letter, str(path.absolute())], timeout=COMMAND_TIMEOUT_S, check=False, cwd="/",
+                    user=self.uid, group=min(self.groups, default=self.uid), extra_groups=sorted(self.groups),
+                    stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                ).returncode
+                for letter in letters
+            ]  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return None if any(code > 1 for code in done) else not any(done)
+
     def may_make(self, folder: Path) -> bool:
         """Whether the account can make a folder that is not there."""
         return self.may(nearest(folder), WRITE | ENTER)
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether an existing path lies on something that is mounted read-only.  Raises OSError."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def nearest(folder: Path) -> Path:
@@ -66,7 +95,6 @@ class Patient:
 
     config_path: Path
     config: Config | None = None
-    origins: Origins = field(default_factory=dict)
     mistakes: tuple[Mistake, ...] = ()
     advised: tuple[Mistake, ...] = ()
     state: Mapping[str, Any] | None = None
@@ -83,7 +111,7 @@ def look(config_path: Path) -> Patient:
     """Meet the site.  Takes a few seconds at most, and never raises for what is wrong with it."""
     unit = unit_properties()
     try:
-        config, origins = load(config_path, Config)
+        config, _ = load(config_path, Config)
         advised = warnings(config_path, Config)
     except ConfigInvalid as invalid:
         return Patient(
@@ -97,7 +125,7 @@ def look(config_path: Path) -> Patient:
     except (LocalUnavailable, LocalRefused) as error:
         silent = str(error)
     return Patient(
-        config_path=config_path, config=config, origins=origins, advised=tuple(advised), state=state, silent=silent,
+        config_path=config_path, config=config, advised=tuple(advised), state=state, silent=silent,
         unit=unit, account=_account(unit, socket),
     )  # fmt: skip
 

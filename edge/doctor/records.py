@@ -12,7 +12,8 @@ from typing import Final
 
 from edge.control import safefile
 from edge.doctor.checks import Verdict, failed, ok, warning
-from edge.doctor.patient import ENTER, READ, WRITE, Patient
+from edge.doctor.machine import not_writable, read_only_words
+from edge.doctor.patient import ENTER, READ, WRITE, Patient, nearest
 from migrations.modules import MigrationError, refuse_newer
 from migrations.state import edge_states
 
@@ -114,16 +115,13 @@ def folders(patient: Patient) -> Iterator[Verdict]:
         shown.append(str(folder))
         if folder.is_dir():
             if not account.may(folder, READ | WRITE | ENTER):
-                bad.append(
-                    failed(f"{account.name} may not write into {folder}; sudo chown {account.name} {folder}")
-                )
+                bad.append(not_writable(account, folder, "write into"))
         elif folder.exists():
             bad.append(failed(f"{folder} is no folder; move it away, or set {option} under [meters]"))
         elif not account.may_make(folder):
-            bad.append(
-                failed(f"{folder} is missing and cannot be made; sudo install -d -o {account.name} {folder}")
-            )
-    yield from bad or [ok(" and ".join(shown))]
+            why = f"{folder} is missing and cannot be made; sudo install -d -o {account.name} {folder}"
+            bad.append(failed(read_only_words(nearest(folder)) or why))
+    yield from dict.fromkeys(bad) or [ok(" and ".join(shown))]
 
 
 def safe_file(patient: Patient) -> Iterator[Verdict]:

@@ -8,17 +8,13 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any, Final
 
-from pydantic import SecretBytes, SecretStr
-
 from drivers import boards
 from drivers.catalog import problems as driver_problems
 from edge.doctor.checks import Verdict, failed, ok, warning
 from edge.doctor.patient import SYSTEMD, UNIT, Patient, output_of
-from edge.settings import effective, keys_of
 from edge.version import version
 
 MISTAKES_SHOWN_MAX: Final = 5
-OTHERS_READ: Final = 0o004
 EXECUTABLE: Final = re.compile(r"path=(?P<path>\S+)")
 MINIMUM_PYTHON: Final = (3, 11)
 GPIO: Final = ("lgpio", "RPi.GPIO")
@@ -32,7 +28,7 @@ LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def config(patient: Patient) -> Iterator[Verdict]:
-    """As `tidewatt config check` has it; and that nobody else reads the secrets in it."""
+    """As `tidewatt config check` has it."""
     path = patient.config_path
     for mistake in patient.mistakes[:MISTAKES_SHOWN_MAX]:
         yield failed(str(mistake))
@@ -40,31 +36,12 @@ def config(patient: Patient) -> Iterator[Verdict]:
         yield failed(f"{more} more mistakes; tidewatt config check {path} tells them")
     if patient.config is None:
         return
-    open_secrets = _secrets_for_all(patient)
-    if open_secrets:
-        yield warning(
-            f"{', '.join(open_secrets)} can be read by every user of this machine; sudo chmod o-r {path}"
-        )
     for advice in patient.advised:
         yield warning(str(advice))
-    if not open_secrets and not patient.advised:
+    if not patient.advised:
         config = patient.config
         counts = f"{len(config.devices)} devices, {len(config.outputs)} outputs"
         yield ok(f"{path}: site {config.site.name}, {counts}")
-
-
-def _secrets_for_all(patient: Patient) -> list[str]:
-    """The secrets that stand in a config file which everybody may read."""
-    if not patient.config_path.stat().st_mode & OTHERS_READ:
-        return []
-    assert patient.config is not None
-    held = zip(keys_of(patient.config), effective(patient.config), strict=True)
-    return [
-        key
-        for key, (_, value) in held
-        if isinstance(value, SecretStr | SecretBytes) and value.get_secret_value()
-        if patient.origins.get(key, "").startswith(f"{patient.config_path}:")
-    ]
 
 
 def daemon(patient: Patient) -> Iterator[Verdict]:

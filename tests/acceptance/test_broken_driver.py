@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from edge.control import safefile
+from edge.local import SOCKET_NAME, LocalRefused, LocalUnavailable, call
 from tests.handbook import ROOT
 
 SITE: Final = """\
@@ -91,20 +95,45 @@ class Reader:
         path.write_text(SITE.format(folder=self.folder) + tables)
         return str(path)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{self.folder / 'venv'}:{ROOT}"
+        return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+
     def tidewatt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "edge.cli.main", *arguments],
             cwd=self.folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": f"{self.folder / 'venv'}:{ROOT}",
-                "PYTHONDONTWRITEBYTECODE": "1",
-            },
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
             timeout=120,
         )
+
+    @contextmanager
+    def running(self, config: str) -> Iterator[Callable[[str], Any]]:
+        """The daemon; asks it through its socket, as soon as it answers."""
+        command = [sys.executable, "-m", "edge.cli.main", "--config", config, "run"]
+        socket = self.folder / "data" / SOCKET_NAME
+
+        def ask(verb: str) -> Any:
+            for _ in range(1200):
+                if child.poll() is not None:
+                    pytest.fail(f"the daemon has ended with {child.returncode}")
+                try:
+                    return call(socket, verb)
+                except (LocalUnavailable, LocalRefused):
+                    time.sleep(0.05)
+            pytest.fail("the daemon does not answer")
+
+        with (self.folder / "run.log").open("w") as log:
+            child = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
+        try:
+            yield ask
+        finally:
+            child.terminate()
+            child.wait(60)
 
 
 @pytest.fixture
@@ -158,6 +187,21 @@ def test_points_that_cannot_be_asked_name_the_device(reader: Reader) -> None:
             f"my.toml:{line_of(mine, '[[devices]]')}: devices.ctl: driver reefapi: points() failed: "
             f"ZeroDivisionError: division by zero (reefapi.py, line {place})"
         ) in done.stdout + done.stderr
+
+
+def test_a_reload_tells_that_a_driver_s_code_is_another_one_now(reader: Reader) -> None:
+    reader.install(DRIVER)
+    code = reader.folder / "venv" / "reefapi.py"
+    with reader.running(reader.config(DEVICE)) as ask:
+        ask("reload")
+        assert not any("reefapi" in text for text in ask("status")["problems"])
+        code.write_text(DRIVER.replace("35.0", "36.0"))
+        ask("reload")
+        said = "driver reefapi was changed (reefapi.py) since the daemon started; counts after a restart"
+        assert any(said in text for text in ask("status")["problems"])
+        code.write_text(DRIVER)
+        ask("reload")
+        assert not any("reefapi" in text for text in ask("status")["problems"])
 
 
 def test_making_safe_imports_only_the_drivers_that_it_needs(reader: Reader) -> None:

@@ -36,6 +36,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 def good(tmp_path: Path) -> Path:
     path = tmp_path / "good.toml"
     path.write_text(GOOD)
+    path.chmod(0o600)
     return path
 
 
@@ -49,6 +50,16 @@ def bad(tmp_path: Path) -> Path:
 def test_a_good_file_is_summed_up(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "check", str(good)]) == 0
     assert capsys.readouterr().out == f"{good}: OK: site reef, 1 device, 5 options set\n"
+
+
+def test_a_secret_that_everybody_may_read_is_warned_of(
+    good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good.chmod(0o604)
+    assert run(["config", "check", "--json", str(good)]) == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert (warning["line"], warning["key"]) == (5, "uplink.password")
+    assert warning["text"] == f"every user of this machine can read it; sudo chmod o-r {good}"
 
 
 def test_the_named_config_is_checked_where_no_file_is_given(

@@ -143,6 +143,32 @@ def test_sighup_takes_over_a_changed_config_and_leaves_the_rest_alone(daemon: Da
     daemon.until(lambda: ("config-reloaded",) in daemon.rows("SELECT kind FROM event"))
 
 
+def test_a_reload_does_not_hang_on_a_database_that_is_written_later(daemon: Daemon) -> None:
+    def also(name: str) -> str:
+        return f'[[devices]]\nname = "{name}"\ndriver = "sim"\ninterval_s = 0.5\n'
+
+    def known(name: str) -> bool:
+        return bool(daemon.rows(f"SELECT 1 FROM meta WHERE kind = 'device' AND id = '{name}'"))
+
+    def troubled() -> bool:
+        return any("inventory" in text for text in daemon.ask("status")["problems"])
+
+    daemon.start()
+    daemon.until(lambda: known("waves"))
+    other = sqlite3.connect(daemon.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    daemon.write(extra=also("tank"))
+    daemon.child.send(signal.SIGHUP)
+    daemon.until(troubled)
+    assert [device["state"] for device in daemon.ask("devices")["devices"]] == ["up", "up"]
+    other.rollback()
+    other.close()
+    daemon.write(extra=also("tank") + also("sump"))
+    daemon.child.send(signal.SIGHUP)
+    daemon.until(lambda: known("tank") and known("sump"))
+    daemon.until(lambda: not troubled())
+
+
 def test_an_invalid_config_changes_nothing_and_is_shown(daemon: Daemon) -> None:
     daemon.start()
     good = daemon.config.read_text()

@@ -46,7 +46,8 @@ SHELLY_STATUS: dict[int, dict[str, Any]] = {
 class FakeShelly:
     """A Shelly's HTTP server with one switch, its flip-back timer on a clock of its own, and bad days.
 
-    mood  "well", "slow" (no answer until it is well), "garbage", "broken" (500)
+    mood  "well", "slow" (no answer until it is well), "garbage", "broken" (500), "starting" (knows nothing yet)
+    mute  a path that it does not know yet
     """
 
     def __init__(self, generation: int = 2, password: str = "", *, meter: bool = True) -> None:
@@ -65,6 +66,7 @@ class FakeShelly:
         self.flips_at_s: float | None = None
         self.now_s = 0.0
         self.mood = "well"
+        self.mute = ""
         self.asked: list[str] = []
         self.flash_writes = 0
         self._well = threading.Event()
@@ -125,6 +127,8 @@ class FakeShelly:
         body: object
         if self.mood == "garbage":
             status, body = 200, "<html>a router's login</html>"
+        elif self.mood == "starting" or url.path == self.mute:
+            status, body = 404, "Not Found"
         elif self.mood == "broken":
             status, body = 500, {"code": -114, "message": "Resource unavailable"}
         elif self.generation == 1:

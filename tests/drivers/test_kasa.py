@@ -198,7 +198,7 @@ def test_without_own_timer_it_has_no_hold(plug: FakeKasa) -> None:
         ({"hold_s": 60, "safe": 0.5}, "neither"),
     ],
 )
-def test_a_hold_that_its_countdown_cannot_do_is_refused(terms: dict[str, float], refused: str) -> None:
+def test_a_hold_that_its_countdown_cannot_do_is_refused(terms: dict[str, Any], refused: str) -> None:
     said = DRIVER.refuse(KasaOptions(host="plug", own_timer=True), Terms(name="it", **terms))
     assert refused in said and bool(said) is bool(refused)
 

@@ -193,8 +193,45 @@ def test_something_else_at_the_address_is_no_shelly(second: FakeShelly) -> None:
 
 
 def test_a_switch_it_does_not_have(fake: FakeShelly) -> None:
-    with pytest.raises(DeviceMisconfigured, match="no switch 3"):
+    with pytest.raises(
+        DeviceUnavailable, match=r"knows no channel 3 .*; where it does not just start, set channel"
+    ):
         outlet(fake, channel=3).open()
+
+
+def test_one_that_starts_after_a_power_cut_is_asked_again(fake: FakeShelly) -> None:
+    it = outlet(fake)
+    fake.mood = "starting"
+    with pytest.raises(DeviceUnavailable, match="answers, but knows no"):
+        it.open()
+    fake.heal()
+    it.open()
+    it.write(1.0)
+    assert fake.on
+
+
+@pytest.mark.parametrize("said", [False, True], ids=["auto", "configured"])
+@pytest.mark.parametrize("safe", [0.0, 1.0])
+def test_it_is_let_go_safe_although_it_never_told_who_it_is(
+    fake: FakeShelly, safe: float, said: bool
+) -> None:
+    fake.on = not safe
+    fake.mood = "starting" if said else "well"
+    fake.mute = "/shelly"
+    it = outlet(fake, safe=safe, **({"generation": str(fake.generation)} if said else {}))
+    with pytest.raises(DeviceUnavailable):
+        it.open()
+    fake.heal()
+    it.release()
+    assert float(fake.on) == safe
+
+
+def test_letting_go_does_not_wait_twice_for_one_that_is_gone() -> None:
+    with shelly(1) as fake:
+        it = outlet(fake, answer_s=0.2)
+        fake.mood = "slow"
+        it.release()
+        assert len(fake.asked) == 1
 
 
 @pytest.mark.parametrize("generation", [1, 2])

@@ -70,6 +70,22 @@ def test_one_that_talks_nonsense_is_unavailable() -> None:
             it.read()
 
 
+@pytest.mark.parametrize("generation", [1, 2])
+def test_one_that_starts_after_a_power_cut_is_no_mistake_in_the_config(generation: int) -> None:
+    with shelly(generation) as fake:
+        it = device(fake)
+        fake.mood = "starting"
+        with pytest.raises(DeviceUnavailable, match="answers, but knows no"):
+            it.open()
+        fake.heal()
+        it.open()
+        fake.mood = "starting"
+        with pytest.raises(DeviceUnavailable, match="answers, but knows no"):
+            it.read()
+        fake.heal()
+        assert len(it.read()) == 2
+
+
 def test_energy_is_a_register() -> None:
     with shelly(2) as fake:
         assert device(fake).points["energy"].kind is Kind.REGISTER

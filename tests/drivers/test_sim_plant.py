@@ -30,8 +30,8 @@ def device(clock: FakeClock, **options: Any) -> Simulation:
     return Simulation(SimOptions(plant=SITE, **options), clock)
 
 
-def output(part: str, **options: Any) -> SimOutput:
-    return SimOutput(SimOutputOptions(plant=SITE, **options), Terms(name=part))
+def output(name: str, kind: str = "", cutoff: str = "", **options: Any) -> SimOutput:
+    return SimOutput(SimOutputOptions(plant=SITE, **options), Terms(name=name, kind=kind, cutoff=cutoff))
 
 
 def read(it: Simulation) -> dict[str, float]:
@@ -84,6 +84,32 @@ def test_a_cut_off_takes_the_power_from_a_welded_heater(clock: FakeClock) -> Non
     before = read(tank)["temperature"]
     clock.pass_s(2 * HOUR_S)
     assert read(tank)["temperature"] < before
+
+
+def test_an_output_is_what_its_kind_says_whatever_its_name(clock: FakeClock) -> None:
+    tank, meter = device(clock), device(clock, model="meter")
+    first, second = output("left", "heater", "left-plug"), output("right", "heater")
+    plug, fan = output("left-plug", "cutoff"), output("fan", "other")
+    for each in (first, second, plug, fan):
+        each.write(1.0)
+    for shown in (tank, meter):
+        assert read(shown)["power"] == pytest.approx(600, rel=0.04)
+    before = read(tank)["temperature"]
+    clock.pass_s(2 * HOUR_S)
+    assert read(tank)["temperature"] > before
+    plug.write(0.0)
+    assert read(tank)["power"] == pytest.approx(300, abs=2)
+    first.write(0.0)
+    plug.write(1.0)
+    assert read(tank)["power"] == pytest.approx(300, abs=2)
+
+
+def test_a_part_that_is_said_goes_before_the_kind(clock: FakeClock) -> None:
+    tank, cutoff = device(clock), output("plug", "other", part="heater-cutoff")
+    output("tank-heater", "light", part="heater").write(1.0)
+    assert read(tank)["power"] == pytest.approx(300, abs=2)
+    cutoff.write(0.0)
+    assert read(tank)["power"] < 2
 
 
 def test_a_broken_heater_neither_heats_nor_draws(clock: FakeClock) -> None:

@@ -397,6 +397,28 @@ async def fill(upstream: str) -> None:
         await ingest.batch(EDGE, messages.EVENTS, b"garbage")
 
 
+async def fill_with_dead(upstream: str) -> None:
+    from sync.ingest import Ingest
+
+    async with Ingest.open(upstream, now_ms=lambda: NOW_MS, log=Lines()) as ingest:
+        await ingest.batch(EDGE, *packed(readings(1, 10, head=12, ts={3: 0, 5: 0, 7: 0})))
+        await ingest.batch(EDGE, messages.EVENTS, b"garbage")
+        await ingest.batch(EDGE, messages.EVENTS, b"rubbish")
+
+
+def test_dead_letters_that_are_not_shown_are_counted(sink_file: Path, upstream: str) -> None:
+    anyio.run(fill_with_dead, upstream)
+    code, output = tidewatt(sink_file, "dead-letters", "--limit", "1")
+    assert code == 0
+    assert "2 more of the rows and 1 more of the batches are not shown; --limit N for more" in output
+    assert "not shown" not in tidewatt(sink_file, "dead-letters", "--limit", "3")[1]
+    shown = json.loads(tidewatt(sink_file, "dead-letters", "--json", "--limit", "2")[1])
+    assert (len(shown["rows"]), len(shown["batches"])) == (2, 2)
+    assert (shown["cut"], shown["more"]) == (True, {"rows": 1, "batches": 0})
+    of_another = json.loads(tidewatt(sink_file, "dead-letters", "--json", "--limit", "1", "--edge", "x")[1])
+    assert (of_another["cut"], of_another["more"]) == (False, {"rows": 0, "batches": 0})
+
+
 def test_ledger_dead_letters_and_redrive(sink_file: Path, upstream: str) -> None:
     anyio.run(fill, upstream)
     code, output = tidewatt(sink_file, "ledger", "--json")

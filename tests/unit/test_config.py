@@ -61,7 +61,7 @@ def test_ten_mistakes_are_told_at_once(tmp_path: Path) -> None:
         (10, "uplink.port"),
         (11, "uplink.tls"),
         (14, "wbe"),
-        (17, "devices.tank"),
+        (19, "devices.tank.driver"),
         (22, "devices.tank.name"),
         (24, "devices.tank.interval_s"),
     ]
@@ -100,7 +100,10 @@ def test_an_empty_file_is_told_the_heading_it_needs(tmp_path: Path) -> None:
 def test_an_unknown_driver_does_not_hide_the_devices_other_mistakes(tmp_path: Path) -> None:
     text = '[site]\nname = "a"\n[[devices]]\nname = "tank"\ndriver = "sjm"\ninterval_s = "2s"\n'
     found = check(tmp_path / "config.toml", text)
-    assert [(line, key) for line, key, _ in found] == [(3, "devices.tank"), (6, "devices.tank.interval_s")]
+    assert [(line, key) for line, key, _ in found] == [
+        (5, "devices.tank.driver"),
+        (6, "devices.tank.interval_s"),
+    ]
     assert "did you mean sim?" in found[0][2]
 
 

@@ -97,6 +97,7 @@ max_age_s = 30
 [[outputs.envelope.limits]]
 series = "tank.temperature"
 above = 29
+fallback = "fast.temperature"
 
 [[outputs]]
 name = "light"
@@ -187,7 +188,7 @@ def test_a_reading_counts_for_three_intervals_of_its_device(tmp_path: Path) -> N
         "tank.temperature": 22.5,
     }
     assert rules.outputs["heater"].max_age_s == {}
-    assert rules.outputs["contactor"].max_age_s == {"tank.temperature": 30.0}
+    assert rules.outputs["contactor"].max_age_s == {"fast.temperature": 30.0, "tank.temperature": 30.0}
 
 
 def test_times_without_an_offset_are_of_the_schedules_zone(tmp_path: Path) -> None:

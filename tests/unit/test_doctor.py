@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -16,7 +17,7 @@ import pytest
 from edge.control import safefile
 from edge.doctor import delivery, machine, records, service
 from edge.doctor.checks import Verdict, examine, ok
-from edge.doctor.patient import ENTER, READ, WRITE, Account, Patient, look, nearest
+from edge.doctor.patient import ENTER, READ, WRITE, Account, Patient, look, nearest, this_account
 from migrations.runner import migrate_edge
 
 CONFIG = """\
@@ -90,23 +91,59 @@ def test_what_a_check_says_is_one_line() -> None:
 # ------------------------------------------------------------------------------------------- accounts
 
 
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that everybody gets to, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
 @pytest.mark.parametrize(
     ("mode", "own", "member", "other"),
     [(0o700, True, False, False), (0o070, False, True, False), (0o007, False, False, True)],
 )
-def test_rights_follow_the_mode(mode: int, own: bool, member: bool, other: bool, tmp_path: Path) -> None:
-    tmp_path.chmod(mode)
-    found = tmp_path.stat()
+def test_rights_follow_the_mode(mode: int, own: bool, member: bool, other: bool, reachable: Path) -> None:
+    reachable.chmod(mode)
+    found = reachable.stat()
     stranger, group = found.st_uid + 12_345, found.st_gid
     wanted = READ | WRITE | ENTER
     accounts = [
         Account(name="member", uid=stranger, groups=frozenset({group})),
         Account(name="other", uid=stranger, groups=frozenset({group + 12_345})),
     ]
-    assert [account.may(tmp_path, wanted) for account in accounts] == [member, other]
+    assert [account.may(reachable, wanted) for account in accounts] == [member, other]
     if found.st_uid:
-        assert Account(name="own", uid=found.st_uid, groups=frozenset({group})).may(tmp_path, wanted) == own
-    assert Account(name="root", uid=0, groups=frozenset()).may(tmp_path, wanted)
+        assert Account(name="own", uid=found.st_uid, groups=frozenset({group})).may(reachable, wanted) == own
+
+
+def test_who_runs_the_doctor_is_judged_by_the_kernel(reachable: Path) -> None:
+    assert this_account().may(reachable, READ | WRITE | ENTER)
+    file = reachable / "plain"
+    file.touch(0o600)
+    assert this_account().may(file, READ | WRITE)
+    assert not this_account().may(file, ENTER), "not even root runs what nobody may"
+
+
+def test_a_folder_above_that_is_closed_counts_where_root_can_try(reachable: Path) -> None:
+    (reachable / "inner").mkdir()
+    (reachable / "inner").chmod(0o777)
+    stranger = Account(name="other", uid=reachable.stat().st_uid + 12_345, groups=frozenset())
+    reachable.chmod(0o755)
+    assert stranger.may(reachable / "inner", READ | WRITE | ENTER)
+    reachable.chmod(0o700)
+    by_mode = os.geteuid() != 0  # nobody else can try it in another's name
+    assert stranger.may(reachable / "inner", READ | WRITE | ENTER) is by_mode
+
+
+def test_a_disk_that_is_mounted_read_only_is_no_matter_of_rights(
+    patient: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: Patient = patient()
+    monkeypatch.setattr(machine, "is_read_only", lambda _path: True)
+    monkeypatch.setattr(Account, "may", lambda _account, _path, wanted: not wanted & WRITE)
+    assert {verdict.state for verdict in machine.rights(found)} == {"failed"}
+    for verdict in (*machine.rights(found), *records.folders(found)):
+        assert "is mounted read-only" in verdict.text and "chown" not in verdict.text
 
 
 def test_the_nearest_folder_that_exists(tmp_path: Path) -> None:
@@ -310,14 +347,16 @@ def test_the_safe_file_has_to_be_of_this_config(patient: Any, tmp_path: Path) ->
 
 
 def test_secrets_that_all_may_read_warn(patient: Any, tmp_path: Path) -> None:
-    secret = 'username = "reef"\npassword = "drowssap"\n'
-    found: Patient = patient(secret)
+    patient('username = "reef"\npassword = "drowssap"\n')
     (tmp_path / "config.toml").chmod(0o644)
-    (verdict,) = service.config(found)
-    assert verdict.text.startswith("uplink.password can be read by every user")
-    assert "drowssap" not in verdict.text
+    (verdict,) = service.config(look(tmp_path / "config.toml"))
+    assert (
+        "config.toml:8: uplink.password: every user of this machine can read it; sudo chmod o-r"
+        in verdict.text
+    )
+    assert verdict.state == "warning" and "drowssap" not in verdict.text
     (tmp_path / "config.toml").chmod(0o640)
-    assert states(service.config(found)) == ["ok"]
+    assert states(service.config(look(tmp_path / "config.toml"))) == ["ok"]
 
 
 @pytest.mark.parametrize(

@@ -151,8 +151,13 @@ def test_a_wrong_value_is_told_by_line_and_name(write: Write, text: str, expecte
 
 
 @pytest.mark.parametrize(
-    "text", [f'password = "{SECRET}"\nport = 0', f'passwd = "{SECRET}"', f"password = ['{SECRET}']"]
-)
+    "text",
+    [
+        f'password = "{SECRET}"\nport = 0', f'passwd = "{SECRET}"', f"password = ['{SECRET}']",
+        f"password = {SECRET}", f"password = 5{SECRET}", f"password = {SECRET};", f"password = '5{SECRET}",
+        f"password = “{SECRET}”", f"pass word = {SECRET}",
+    ],
+)  # fmt: skip
 def test_no_message_repeats_a_secret(write: Write, text: str) -> None:
     assert SECRET not in "\n".join(mistakes(write(f"[broker]\n{text}\n")))
 
@@ -188,12 +193,25 @@ def test_a_validators_own_words_are_masked(write: Write) -> None:
         ("[broker]\ntls = True", "2: broker.tls: not a TOML value; write true or false"),
         ("[broker]\nhost =", "2: broker.host: has no value"),
         ("[broker]\nport: 5", "2: broker.port: no equals sign"),
-        ("[broker]\nshare = 0,5", "2: broker.share: something is left over after the value"),
+        ("[broker]\nshare = 0,5", "2: broker.share: decimals have a point"),
+        ("[broker]\nhost = 10.0.0.1", "2: broker.host: something is left over after the value"),
+        (f"[broker]\nport = {'9' * 5000}", "2: broker.port: the number has too many digits"),
         ('[broker]\nhost = "a\nport = 1', "2: broker.host: the text has no closing quote"),
         ('[broker]\nhost = "C:\\dir"', "2: broker.host: a backslash is special"),
         ("[broker]\nport = 1\nport = 2", "3: broker.port: is set twice"),
         ("[broker]\n[broker]\n", "2: broker: this table stands twice; put its options under one"),
-        ("[broker\nport = 1", "1: the table's name has no end"),
+        ("[broker\nport = 1", "1: the brackets do not match; write [broker]"),
+        ("\n[broker]]\nport = 1", "2: broker: the brackets do not match; write [[broker]]"),
+        ("\n[[pumps]  # of the left tank", "2: pumps: the brackets do not match; write [[pumps]]"),
+        (
+            "[pumps.a]\n[[pumps]]",
+            "2: pumps: [pumps.a] in line 1 stands before it; move that behind the [[pumps]] it",
+        ),
+        (
+            "[pumps]\n\n[[pumps]]",
+            "3: pumps: [pumps] stands in line 1 with one bracket; write [[pumps]] there too",
+        ),
+        ("x = " + "[" * 5000, " lists or tables stand in each other too deeply"),
         ("\n[[pumps]]\ncurve = [[1, 2],\n\n# end", "3: pumps.curve: the list that begins here has no end"),
         ('[broker]\nhost = """a\nport = 5\n', "2: broker.host: the text that begins here has no end"),
         ("\n[[pumps]]\ncurve = [[1, 2],\nname = 'a'", "3: pumps.curve: the list that begins here has no end"),
@@ -234,6 +252,10 @@ def test_what_is_no_text_file_is_told(tmp_path: Path, write: Write) -> None:
     path = write("")
     path.write_bytes(b"[broker]\nhost = '\xff\xfe'\n")
     assert mistakes(path) == ["2: not UTF-8; save the file as UTF-8 in the editor"]
+    for coding in ("utf-16-le", "utf-16-be"):
+        path.write_bytes("[broker]\nhost = 'x'\n".encode(coding))
+        with pytest.raises(ConfigInvalid, match="no text in UTF-8"):
+            load(path, Tree)
     path.write_bytes(b"#" * (CONFIG_BYTES_MAX + 1))
     with pytest.raises(ConfigInvalid, match="larger than"):
         load(path, Tree)

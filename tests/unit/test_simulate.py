@@ -12,7 +12,8 @@ from edge.control.faults import Fault, Silence, Trouble, shown
 from edge.control.rules import Kind, Limit, OutputRule, Rules
 from edge.control.selftest import ALL, faults_of, selftest
 from edge.control.simulate import HEATER_W, TANK, Simulation, plain
-from edge.control.simulated_site import Wiring, site_of
+from edge.control.simulated_site import site_of
+from edge.control.wiring import Wiring
 from tests.acceptance.tank_year import MAINS, POWER, PROBES, RULES, SITE
 
 HOUR_S = 3600.0

@@ -66,6 +66,7 @@ export function quantity(value, unit, decimals) {
     const [number, scaled] = bytes(value).split(" ");
     return [number, scaled + unit.slice(1)];
   }
+  if (unit === "s" && value >= 120) return [duration(value), ""];
   return [decimal(value, decimals), unit];
 }
 
