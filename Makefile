@@ -25,8 +25,8 @@ $(READY): requirements.lock pyproject.toml .ci/need
 	@{ .ci/need "$(PYTHON)"; \
 	  echo 'making .venv (a minute or two, once)'; \
 	  "$(PYTHON)" -m venv --clear .venv; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	  $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements.lock; \
+	  $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	} >&2
 	@touch $@
 
@@ -38,9 +38,8 @@ mutants: $(READY) ## each promise of the delivery protocol broken in one line, a
 	@.ci/need mosquitto=mosquitto >&2
 	@$(BIN)/python -m tests.mutants $(NAME)
 
-vm: $(READY) ## drivers and unit in a virtual Pi: GPIO, I2C, systemd; root and Debian 12, 20 minutes
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps rpi-lgpio lgpio >&2
-	@tests/vm/all.sh $(GUEST)
+vm: $(READY) ## drivers, unit and power cuts in a virtual Pi; root and Debian 12, half an hour; GUEST=powercut CUTS=20
+	@CUTS="$(CUTS)" SEED="$(SEED)" tests/vm/all.sh $(GUEST)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -20,6 +20,7 @@ from tests.bench import (
     layouts,
     meterfiles,
     nem12,
+    powercut,
     sinks,
     week,
     yardstick,
@@ -162,6 +163,11 @@ PARTS: Final[Mapping[str, Part]] = {
     "campaign": Part(
         says="500 random faults over everything, judged record by record; most of an hour",
         measure=lambda bench: campaign.measure(small=bench.options == SMALL, say=bench.say),
+        about_s=2400, runs=1, alone=True,
+    ),
+    "powercut": Part(
+        says="20 power cuts of a virtual Pi; root and Debian 12, half an hour or more",
+        measure=lambda bench: powercut.measure(small=bench.options == SMALL, say=bench.say),
         about_s=2400, runs=1, alone=True,
     ),
 }  # fmt: skip

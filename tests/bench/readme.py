@@ -135,6 +135,14 @@ ROWS: Final[Sequence[Row]] = (
         says="lost, doubled or changed in 500 random faults",
         key=_key("campaign", "500 random faults", "findings: lost, doubled, changed or out of order"),
     ),
+    Row(
+        says="most that one of 20 power cuts has cost",
+        key=_key("powercut", "20 power cuts", "longest loss of readings"),
+    ),
+    Row(
+        says="… unsound, doubled, half-done or unsafe after it",
+        key=_key("powercut", "20 power cuts", "findings: unsound, doubled, half-done, unsafe"),
+    ),
 )  # fmt: skip
 
 

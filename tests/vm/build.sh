@@ -26,7 +26,7 @@ fi
 
 echo "making the virtual Pi in $dir (a minute, once)"
 "$checkout/.ci/need" qemu-system-x86_64=qemu-system-x86 busybox=busybox-static cpio=cpio depmod=kmod make=make gcc=gcc \
-    xz=xz-utils systemctl=systemd ip=iproute2
+    xz=xz-utils systemctl=systemd ip=iproute2 mkfs.ext4=e2fsprogs
 mkdir -p "$dir"
 rm -f "$dir/recipe"
 cd "$dir"

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import smbus2
 
-from tests.vm import lines
+from tests.vm import lines, scan
 from tests.vm.checks import Failed, require, run, until
 
 ACTIVE_LOW: Final = 17  # safe off: the line is high
@@ -408,6 +408,7 @@ if __name__ == "__main__":
                 ("digital: edges arrive", digital_edges),
                 ("digital: debounce", digital_debounce),
                 ("s0: no pulse is lost at 100 Hz", s0_pulses),
+                *scan.CHECKS,
             ]
         )
     )

@@ -1,5 +1,6 @@
 # Sourced by a guest's script: the Pi's lines and its I2C bus, and a trace of all that happens to them.
 # Sets VM, VENV, CHECKOUT (paths), SIM (gpio-sim's folder with sim_gpioN/value and /pull) and I2C (the bus's number).
+# CHIPS=0x40,0x18 (set before it: the addresses on the I2C bus at which a chip of plain registers answers)
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 _said() { sed -n "s/.* $1=\([^ ]*\).*/\1/p" /proc/cmdline; }
@@ -26,7 +27,7 @@ _load configfs
 mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
 _load gpio-sim
 _load i2c-dev
-_load i2c-stub chip_addr=0x40,0x18
+_load i2c-stub "chip_addr=${CHIPS:-0x40,0x18}"
 
 # The header of a Pi 4, by the label that its kernel gives to the chip.
 _bank=/sys/kernel/config/gpio-sim/pi/bank0
@@ -41,6 +42,17 @@ I2C=$(for name in /sys/bus/i2c/devices/i2c-*/name; do
     grep -q stub "$name" && basename "$(dirname "$name")"
 done | head -1)
 I2C=${I2C#i2c-}
+
+# A 1-Wire bus, by a master on I2C that finds nobody, and a thermometer that is only said to be there: enough for the
+# kernel's files.
+one_wire() {
+    "$VENV/bin/python" -c "import smbus2; smbus2.SMBus($I2C).write_byte_data(0x18, 0xf0, 0x18)"  # "just reset"
+    _load ds2482
+    _load w1_therm
+    echo ds2482 0x18 >"/sys/bus/i2c/devices/i2c-$I2C/new_device"
+    echo 0 >/sys/devices/w1_bus_master1/w1_master_search
+    echo 28-000000000001 >/sys/devices/w1_bus_master1/w1_master_add
+}
 
 # The trace: each call that reaches gpio-sim and each write to the I2C bus, with its time; not a poll, so no pulse is
 # too short for it.  `tests/vm/trace.py` reads it.

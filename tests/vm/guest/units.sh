@@ -33,16 +33,10 @@ chgrp i2c "/dev/i2c-$I2C" && chmod 660 "/dev/i2c-$I2C"
 # A Pi's config.txt has gpio=17=pu; GPIO 6 is pulled up at reset, so it has gpio=6=pd.
 echo pull-up >"$SIM/sim_gpio17/pull"
 
-# A 1-Wire bus, by a master on I2C that finds nobody, and a thermometer that is only said to be there: enough for the
-# kernel's files.  What udev does with them is done by the rules that are shipped.
-"$VENV/bin/python" -c "import smbus2; smbus2.SMBus($I2C).write_byte_data(0x18, 0xf0, 0x18)"  # "just reset"
-_load ds2482
-_load w1_therm
+# What udev does with the files of a 1-Wire bus is done by the rules that are shipped.
 install -D -m 644 "$CHECKOUT/systemd/tidewatt.rules" /etc/udev/rules.d/60-tidewatt.rules
 /lib/systemd/systemd-udevd --daemon
-echo ds2482 0x18 >"/sys/bus/i2c/devices/i2c-$I2C/new_device"
-echo 0 >/sys/devices/w1_bus_master1/w1_master_search
-echo 28-000000000001 >/sys/devices/w1_bus_master1/w1_master_add
+one_wire
 udevadm settle --timeout=60
 udevadm control --exit
 
