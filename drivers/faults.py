@@ -83,8 +83,16 @@ def load_entry(entry: EntryPoint) -> object:
             'if __name__ == "__main__":, or update or remove its package'
         ) from error
     except Exception as error:  # another package's code may raise anything
-        raise Unusable(f"cannot be imported ({told(error)}); update or remove its package") from error
+        first = "correct the entry point, or " if _names_nothing(entry, error) else ""
+        raise Unusable(f"cannot be imported ({told(error)}); {first}update or remove its package") from error
     return found
+
+
+def _names_nothing(entry: EntryPoint, error: Exception) -> bool:
+    """Whether what the entry point says is not there; an import further inside is the package's own matter."""
+    if isinstance(error, AttributeError):
+        return error.obj is not None and error.obj is sys.modules.get(entry.module)
+    return isinstance(error, ModuleNotFoundError) and f"{entry.module}.".startswith(f"{error.name}.")
 
 
 def role_mistake(owner: object, role: Role) -> str:

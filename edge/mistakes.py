@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from edge.options import (
 from edge.tomllines import KeyPath
 
 SECRET_CHARACTERS_MIN: Final = 3
+TABLE_KEYS: Final = 2
+"""Keys in the path of a table in a list: devices, 0."""
 
 _KEY: Final = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 
@@ -50,11 +53,15 @@ class Mistake:
 
 
 class ConfigInvalid(Exception):
-    """The config cannot be used; `mistakes` holds all that is wrong with it, in the file's order."""
+    """The config cannot be used; `mistakes` holds all that is wrong with it, in the file's order.
 
-    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+    advice  what can be done instead of putting it right, or why nothing can; the last line of the text
+    """
+
+    def __init__(self, mistakes: Iterable[Mistake], advice: str = "") -> None:
         self.mistakes = tuple(sorted(mistakes))
-        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+        lines = [str(mistake) for mistake in self.mistakes]
+        super().__init__("\n".join([*lines, advice] if advice else lines))
 
 
 def value_mistakes(
@@ -62,13 +69,27 @@ def value_mistakes(
 ) -> Iterator[tuple[KeyPath, str]]:
     """What pydantic found, as (path, text), a text for each path."""
     texts: dict[KeyPath, list[str]] = {}
-    for error in _with_hidden(model, values, errors):
+    every = list(_with_hidden(model, values, errors))
+    meant = {_meant_key(model, values, error) for error in every}
+    for error in every:
         path = true_path(error, values)
+        if error["type"] == "missing" and path in meant:
+            continue  # it is there, misspelt, which is told
         path, text = _pointed(path, error_text(model, values, path, error), values)
         if text not in texts.setdefault(path, []):
             texts[path].append(text)
     for path, found in texts.items():
         yield path, min(found, key=len) if len(found) > 2 else ", or ".join(found)
+
+
+def _meant_key(model: type[BaseModel], values: Mapping[str, Any], error: ErrorDetails) -> KeyPath:
+    """The path of the option that a misspelt one probably means; () for any other mistake."""
+    if error["type"] != "extra_forbidden":
+        return ()
+    path = true_path(error, values)
+    parent = find_model(model, path[:-1], values)
+    near = nearest(str(path[-1]), parent.model_fields if parent else ())
+    return (*path[:-1], near) if near else ()
 
 
 def meant_drivers(
@@ -97,6 +118,52 @@ def meant_drivers(
             ]
             wrong[(*path, DISCRIMINATOR)] = no_driver(table[DISCRIMINATOR], known)
     return meant, wrong
+
+
+def meant_options(
+    model: type[BaseModel], values: Mapping[str, Any], errors: Iterable[ErrorDetails]
+) -> dict[str, Any]:
+    """The values with each misspelt option of a table in a list as it was probably meant.
+
+    An option that every such table has is left at its default where it is wrong.  What such slips hide, settings of a
+    point that the device does not have, can then be told at once.  Tables with any other mistake stay as they are.
+    """
+    tables: dict[KeyPath, list[tuple[KeyPath, str]]] = {}
+    for error in errors:
+        path = true_path(error, values)
+        tables.setdefault(path[:TABLE_KEYS], []).append((path, error["type"]))
+    whole = copy.deepcopy(dict(values))
+    for at, found in tables.items():
+        mended = copy.deepcopy(value_at(values, at))
+        common = find_model(model, at, {})
+        if common is None or not isinstance(mended, dict) or not isinstance(at[-1], int):
+            continue
+        if all(_mend(mended, path[TABLE_KEYS:], kind, find_model(model, path[:-1], values), common)
+               for path, kind in found):  # fmt: skip
+            whole[str(at[0])][at[1]] = mended
+    return whole
+
+
+def _mend(
+    table: dict[str, Any], below: KeyPath, kind: str, model: type[BaseModel] | None, common: type[BaseModel]
+) -> bool:
+    """Put one mistake of a table right, if it is plain what was meant.
+
+    below  where it stands in the table
+    model  of the table that it stands in
+    """
+    inner = value_at(table, below[:-1]) if below else None
+    if not isinstance(inner, dict) or model is None:
+        return False
+    key = str(below[-1])
+    if kind == "extra_forbidden" and (near := nearest(key, model.model_fields)):
+        inner.setdefault(near, inner.pop(key))
+        return True
+    field = common.model_fields.get(key) if len(below) == 1 else None
+    if field is None or field.is_required():
+        return False
+    inner.pop(key, None)
+    return True
 
 
 def _with_hidden(

@@ -16,7 +16,17 @@ from typing import Any, Final, TypeVar, cast
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError, create_model
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from edge.mistakes import ConfigInvalid, Mistake, masked, meant_drivers, secrets_in, slips, value_mistakes
+from edge.mistakes import (
+    TABLE_KEYS,
+    ConfigInvalid,
+    Mistake,
+    masked,
+    meant_drivers,
+    meant_options,
+    secrets_in,
+    slips,
+    value_mistakes,
+)
 from edge.options import DISCRIMINATOR, field_types, is_model, nearest, value_at
 from edge.tomllines import KeyPath, find_lines
 from edge.tomlsyntax import read_toml
@@ -97,7 +107,7 @@ def _read(path: Path, model: type[ModelT]) -> tuple[ModelT, _Locator, dict[str, 
     file_values |= {str(at[0]): values[str(at[0])] for at in misspelt if at[0] in file_values}
     found = misspelt | dict(slips(model, file_values)) | crossed
     secrets = secrets_in(model, values)
-    for at, said in value_mistakes(model, values, errors):
+    for at, said in [*value_mistakes(model, values, errors), *_hidden(model, values, errors)]:
         if any(path[: len(at)] == at for path in crossed):
             continue  # said already, and at its own line
         # What stands in a line that was passed over for its syntax is not missing as well.
@@ -109,6 +119,18 @@ def _read(path: Path, model: type[ModelT]) -> tuple[ModelT, _Locator, dict[str, 
     if mistakes or config is None:
         raise ConfigInvalid(mistakes)
     return config, locate, values
+
+
+def _hidden(
+    model: type[BaseModel], values: Mapping[str, Any], errors: list[Any]
+) -> Iterator[tuple[KeyPath, str]]:
+    """What misspelt options hide, at keys that stand in the file."""
+    if not errors:
+        return
+    meant = meant_options(model, values, errors)
+    for at, said in value_mistakes(model, meant, _validated(model, meant)[1]):
+        if len(at) > TABLE_KEYS and value_at(values, at) is not None:
+            yield at, said
 
 
 def digest_of(path: Path) -> str:

@@ -92,7 +92,6 @@ class Site:
         self._failing: set[str] = set()
         self._started_ms = clock.now_ms()
         self._started_s = clock.monotonic_s()
-        self._written_at_start = written_bytes()
         self._card = Card(store.path.parent, self._started_s)
 
     # --------------------------------------------------------------------------------------- refreshed
@@ -206,8 +205,10 @@ class Site:
             "last_commit": None if store.last_commit_ms is None else iso_utc(store.last_commit_ms),
             "commits_total": store.commits,
             "bytes": self._looked.bytes,
-            "bytes_written": max(0, written_bytes() - self._written_at_start),
+            "bytes_written": self._card.own_bytes(),
+            "bytes_written_day": _rounded(wear.own_bytes_day, 0),
             "disk_written_day_bytes": _rounded(wear.bytes_day, 0),
+            "on_card": wear.on_card,
             "card_life_years": _rounded(wear.life_years, 1),
             "disk_free_bytes": self._looked.disk_free_bytes,
         }
@@ -287,12 +288,3 @@ class Site:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
-
-
-def written_bytes() -> int:
-    """Bytes that this process had the kernel write to a disk, as far as /proc tells."""
-    try:
-        lines = Path("/proc/self/io").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("write_bytes:")), 0)

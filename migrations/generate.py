@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,10 +15,12 @@ from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, make_url, text
 
-from migrations.modules import MODULES, MigrationError, Module, Side, revisions
+from migrations.modules import MODULES, MigrationError, Module, Revision, Side, revisions
 from migrations.runner import config_of, edge_connection, target, upgrade, upstream_connection
 
 REVISION_ID: Final = re.compile(r"[A-Za-z0-9]\w{0,31}")
+NUMBERED: Final = re.compile(r"([A-Za-z_]*)([0-9]{1,8})")
+"""0003, w1, step_12: a history counts with such ids."""
 
 
 def generate(
@@ -28,14 +30,15 @@ def generate(
 
     Compares with a database made for this from the history, never with one in use.
 
-    rev_id        its id; without one it is the next number
+    message       in a few words what it changes: its file's name, and the first line of its docstring
+    rev_id        its id; without one it is the next number of this history, if that has numbers
     autogenerate  False: an empty step, to be written by hand; needs no database
     dsn           a Postgres server on which an empty database may be made, for the upstream modules
 
     Raises MigrationError.
     """
     line = revisions(module)
-    rev_id = rev_id or _next_id(module)
+    rev_id = rev_id or next_id(line)
     if not REVISION_ID.fullmatch(rev_id):
         raise MigrationError(f"{rev_id!r} is no revision id; take up to 32 letters, digits and _")
     if rev_id in {revision.id for revision in line}:
@@ -65,14 +68,26 @@ def _write(
     module: Module, connection: Connection | None, metadata: MetaData | None, message: str, rev_id: str
 ) -> None:
     first = not revisions(module)
+    config = config_of(module, connection, metadata)
+
+    def only_changes(
+        _context: MigrationContext, _revision: object, directives: list[MigrationScript]
+    ) -> None:
+        """Write no file for a revision that would do nothing, and tell the template what another does."""
+        operations = directives[0].upgrade_ops
+        if operations is not None and operations.is_empty():
+            directives[:] = []
+        elif operations is not None:
+            config.attributes["operations"] = operations.ops
+
     command.revision(
-        config_of(module, connection, metadata),
+        config,
         message=message,
         autogenerate=connection is not None,
         rev_id=rev_id,
         head="base" if first else f"{module.label}@head",
         branch_label=module.label if first else None,
-        process_revision_directives=_only_changes if connection is not None else None,
+        process_revision_directives=only_changes if connection is not None else None,
     )
 
 
@@ -85,18 +100,16 @@ def _wanted(module: Module) -> MetaData:
     return metadata
 
 
-def _next_id(module: Module) -> str:
-    line = revisions(module)
+def next_id(line: Sequence[Revision]) -> str:
+    """As the last one counts: 0003 leads to 0004, w1 to w2; a random one where ids are no numbers."""
     if not line:
         return "0001"
-    return f"{int(line[-1].id) + 1:04}" if line[-1].id.isdecimal() else uuid.uuid4().hex[:12]
-
-
-def _only_changes(_context: MigrationContext, _revision: object, directives: list[MigrationScript]) -> None:
-    """Write no file for a revision that would do nothing."""
-    operations = directives[0].upgrade_ops
-    if operations is not None and operations.is_empty():
-        directives[:] = []
+    last = NUMBERED.fullmatch(line[-1].id)
+    if last is None:
+        return uuid.uuid4().hex[:12]
+    before, digits = last.groups()
+    alike = [found for revision in line if (found := NUMBERED.fullmatch(revision.id)) and found[1] == before]
+    return f"{before}{max(int(found[2]) for found in alike) + 1:0{len(digits)}}"
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""${message}."""
+<%! from migrations.tidy import docstring, steps %>\
+"""${docstring(message, config.attributes.get("operations", ()))}"""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ depends_on: None = None
 
 
 def upgrade() -> None:
-    ${upgrades if upgrades else "pass"}
+    ${steps(upgrades)}
 
 
 def downgrade() -> None:
-    ${downgrades if downgrades else "pass"}
+    ${steps(downgrades)}

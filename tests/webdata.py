@@ -106,16 +106,16 @@ def output(name: str, kind: str, level: float, why: dict[str, Any], **more: Any)
 
 def site_outputs(now_ms: int) -> list[dict[str, Any]]:
     """A heater that a limit holds, pumps, a light on its ramp by hand, and a Shelly that does not answer."""
-    wants = cause("controller", "tank", "tank.temperature is 25.1, below 25.35", 1.0)
+    wants = cause("controller", "tank", "thermostat tank: 25.1 °C is too cold for 25.5 °C", 1.0)
     limit = cause(
-        "safety", "sump.temperature above 27", "sump.temperature is 27.2, above its limit of 27", 0.0,
+        "safety", "sump.temperature above 27", "sump.temperature is 27.2 °C, above the limit 27 °C", 0.0,
         guard="value-limit",
     )  # fmt: skip
-    day = cause("schedule", "daylight", "daylight runs from 10:00 to 20:00", 0.8)
+    day = cause("schedule", "daylight", "schedule daylight is on", 0.8)
     hand = cause("override", "anna", "anna set it to 35 % by hand", 0.35) | {
         "until": iso_utc(now_ms + 1_200_000)
     }
-    by_default = cause("default", "default", "nothing else speaks for it", 1.0)
+    by_default = cause("default", "default", "it is on by default", 1.0)
     changes = [
         {
             "ts": iso_utc(now_ms - 240_000), "output": "heater", "change": "b-2", "state": "success", "from": 1.0,
@@ -161,7 +161,14 @@ class FakeSite:
             "advice": "",
             "backlog": 1234,
         }
+        self.wear: dict[str, Any] = {
+            "bytes_written_day": 55_000_000.0,
+            "disk_written_day_bytes": 740_000_000.0,
+            "on_card": True,
+            "card_life_years": 59.2,
+        }
         self.clock_state = "synced"
+        self.older_s: dict[str, float] = {}
         self.more_events: list[dict[str, Any]] = []
         self.last_error = ERROR
         self.overrides: dict[str, float] = {}
@@ -197,6 +204,7 @@ class FakeSite:
 
     def _reading(self, series: str, unit: str, decimals: int, ts_ms: int) -> Reading:
         quality, reason = Quality.GOOD, ""
+        older_s = self.older_s.get(series.partition(".")[0], 0.0)
         if series == "sump.water_level":
             quality, reason = Quality.BAD, "above-range"
         elif series == "room.humidity":
@@ -208,7 +216,7 @@ class FakeSite:
             ts_ms=ts_ms,
             quality=quality,
             reason=reason,
-            monotonic_s=self.clock.monotonic_s() - (self.clock.now_ms() - ts_ms) / 1000,
+            monotonic_s=self.clock.monotonic_s() - (self.clock.now_ms() - ts_ms) / 1000 - older_s,
             value=self.overrides.get(series, self.value(series, ts_ms)),
         )
 
@@ -250,6 +258,7 @@ class FakeSite:
             return {
                 "series": series,
                 "unit": unit,
+                "decimals": None,
                 "value": None,
                 "quality": None,
                 "reason": "",
@@ -259,6 +268,7 @@ class FakeSite:
         return {
             "series": series,
             "unit": unit,
+            "decimals": reading.decimals,
             "value": reading.value,
             "quality": reading.quality.label,
             "reason": reading.reason,
@@ -308,8 +318,7 @@ class FakeSite:
                 "last_commit": iso_utc(now_ms - 2000),
                 "bytes": 61_400_000,
                 "bytes_written": 70_200_000,
-                "disk_written_day_bytes": 740_000_000.0,
-                "card_life_years": 59.2,
+                **self.wear,
                 "disk_free_bytes": 23_100_000_000,
                 "commits_total": 4711,
             },

@@ -115,6 +115,16 @@ def _place(path: Path) -> str:
     return parts[-1] if re.fullmatch(r"\d+-[0-9a-f]{4}", parts[-1]) else path.resolve().name
 
 
+#: What can be read wherever tidewatt runs.
+THIS_MACHINE: Final = Found(
+    where="this machine",
+    what="its processor, memory, disks and warmth",
+    sure=True,
+    table=DEVICES,
+    options={"driver": "host"},
+)
+
+
 def search_board(root: Path = ROOT, *, board: boards.Board) -> Search:
     """Which board this is, its GPIO chip, and the pins that nothing else uses."""
     devices = root / "dev"

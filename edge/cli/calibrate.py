@@ -7,29 +7,32 @@ from typing import Any, Final
 
 import click
 
-from edge.cli.calibrateasked import At, Wanted, at_of
+from edge.cli.calibrateasked import Given, Wanted, comma_mistake, given_of
 from edge.cli.calibratestore import How
 from edge.cli.calibratewalk import Walk
 from edge.cli.outputs import Duration
 from edge.cli.support import Cli, json_option, pass_cli, why_option
 from edge.cli.terminal import Terminal
 from edge.poll.calibrating import LEASE_S
+from edge.poll.calibration_kinds import KINDS
 
 WINDOW_S: Final = 30.0
 WINDOWS_S: Final = (1.0, 3600.0)
 PATIENCE_S: Final = 300.0
+USUAL: Final = frozenset(true for kind in KINDS.values() for true in (*kind.references, *kind.others))
+"""References of any kind: before the daemon has said of which the point is."""
 
 
-class References(click.ParamType[tuple[At, ...]]):
+class References(click.ParamType[Given]):
     """7,10 or 7=7.12,10=9.87."""
 
     name = "true[=raw],..."
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[At, ...]:
-        if isinstance(value, tuple):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Given:
+        if isinstance(value, Given):
             return value
         try:
-            return tuple(at_of(word) for word in str(value).split(",") if word.strip())
+            return given_of(str(value))
         except ValueError:
             self.fail(
                 f"{value!r} are no references; write 7,10 or, with raw values, 7=7.12,10=9.87", param, ctx
@@ -61,7 +64,8 @@ top of it.
     "at",
     type=References(),
     multiple=True,
-    help="True values, with commas or again and again; TRUE=RAW where it was measured already.",
+    help="True values, with commas between them (decimals have a point) or again and again; TRUE=RAW where it was "
+    "measured already.",
 )
 @click.option(
     "--window",
@@ -87,7 +91,7 @@ top of it.
 def calibrate(
     cli: Cli,
     point: str,
-    at: tuple[tuple[At, ...], ...],
+    at: tuple[Given, ...],
     window: float,
     patience: float,
     alone: bool,
@@ -111,13 +115,13 @@ def calibrate(
     if how.store:
         cli.config()  # one with a mistake could not be stored into: better told before the probe is moved
     wanted = Wanted(
-        at=tuple(one for group in at for one in group), rule_s=window, patience_s=max(patience, 2.0 * window),
+        given=at, rule_s=window, patience_s=max(patience, 2.0 * window),
         alone=alone, lease_s=lease_s, storing=how,
     )  # fmt: skip
     return Walk(cli, Terminal(to_err=as_json), wanted, as_json=as_json).through(point)
 
 
-def _check_usage(point: str, at: Sequence[Sequence[At]], window: float, *, yes: bool) -> None:
+def _check_usage(point: str, at: Sequence[Given], window: float, *, yes: bool) -> None:
     """Raises click.UsageError."""
     device, _, name = point.partition(".")
     if not device or not name:
@@ -125,10 +129,13 @@ def _check_usage(point: str, at: Sequence[Sequence[At]], window: float, *, yes: 
     low, high = WINDOWS_S
     if not low <= window <= high:
         raise click.BadParameter(f"{window:g} s; {low:g} s to 1 h are possible", param_hint="--window")
-    measured = sum(one.raw is None for group in at for one in group)
+    measured = sum(one.raw is None for given in at for one in given.at)
     if yes and not at:
         raise click.UsageError("--yes asks nothing, so name the references: --at 7")
     if yes and measured > 1:
+        for given in at:
+            if mistake := comma_mistake(given, USUAL):
+                raise click.BadParameter(mistake, param_hint="--at")
         raise click.UsageError(
             "--yes asks nothing, so nobody would move the probe; measure one at a time (--at 7 --yes --dry-run "
             "--json), then store them all: --at 7=RAW,10=RAW --yes"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.cli import calibratetold as told
-from edge.cli.calibrateasked import At, Wanted, at_of
+from edge.cli.calibrateasked import At, Given, Wanted, comma_mistake, given_of
 from edge.cli.calibratebench import Bench
 from edge.cli.calibratestore import Storing
 from edge.cli.configwrite import ConfigFile
@@ -127,14 +127,19 @@ class Walk:
             )
 
     def _references(self, kind: Kind) -> tuple[At, ...]:
-        wanted = self._wanted
-        if wanted.at:
-            return wanted.at
+        given = self._wanted.given if self._wanted.at else (self._answered(kind),)
+        for one in given:
+            mistake = comma_mistake(one, kind.references + kind.others)
+            if mistake:
+                raise Refused(f"{mistake}.  Nothing was changed", exit_code=2)
+        return tuple(at for one in given for at in one.at)
+
+    def _answered(self, kind: Kind) -> Given:
         usual = ", ".join(f"{true:g}" for true in kind.references)
         name = f" for {kind.name}" if kind.name else ""
         answer = self._bench.ask(f"True values of your references{name}, with commas between them:", usual)
         try:
-            return tuple(at_of(word) for word in answer.split(",") if word.strip())
+            return given_of(answer)
         except ValueError:
             raise Refused(
                 f"{answer!r} are no numbers with commas between them; nothing was changed"

@@ -80,11 +80,11 @@ def disable(cli: Cli, name: str, why: str, as_json: bool) -> None:
 
 
 def _print(answer: dict[str, Any]) -> None:
-    rows = [row for device in answer.get("devices", []) for row in _rows(device)]
+    rows = [row for device in answer.get("devices", []) for row in rows_of(device)]
     show(COLUMNS, rows, empty="no devices; add [[devices]] to the config (tidewatt drivers lists the kinds)")
 
 
-def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
+def rows_of(device: dict[str, Any]) -> list[tuple[str, ...]]:
     """A row for each point; what belongs to the device stands in the first."""
     head = (str(device.get("name", "")), str(device.get("driver", "")), str(device.get("state", "")))
     error = str(device.get("last_error") or "")
@@ -104,7 +104,7 @@ def _point(point: dict[str, Any]) -> tuple[str, str, str, str, str]:
     quality, reason = str(point.get("quality") or ""), str(point.get("reason") or "")
     return (
         str(point.get("series", "")).partition(".")[2],
-        show_value(point.get("value")),
+        show_value(point.get("value"), point.get("decimals")),
         str(point.get("unit", "")),
         f"{quality}: {reason}" if reason else quality,
         show_duration(point.get("age_s")),

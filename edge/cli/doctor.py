@@ -95,5 +95,10 @@ def _line(finding: Finding, width: int) -> str:
 
 
 def _summary(counts: Mapping[str, int]) -> str:
-    parts = [f"{counts[state]} {colour(state)}" for state in ("failed", "warning") if counts.get(state)]
+    warnings = "warning" if counts.get("warning") == 1 else "warnings"
+    parts = [
+        f"{counts[state]} {colour(state, word)}"
+        for state, word in (("failed", "failed"), ("warning", warnings))
+        if counts.get(state)
+    ]
     return ", ".join(parts) if parts else colour("ok", "all is well")

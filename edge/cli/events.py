@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 import click
 
+from edge.cli.eventwords import words
 from edge.cli.support import (
     Cli,
     json_option,
@@ -95,15 +95,13 @@ def events(
 def _print(found: list[dict[str, Any]], cli: Cli) -> None:
     zone = cli.zone()
     rows = [
-        (show_time(row["ts"], zone), row["severity"], row["kind"], row["subject"], _details(row["body"]))
+        (
+            show_time(row["ts"], zone),
+            row["severity"],
+            row["kind"],
+            row["subject"],
+            words(row["kind"], row["body"]),
+        )
         for row in reversed(found)
     ]
     show(COLUMNS, rows, empty="no events")
-
-
-def _details(body: dict[str, Any]) -> str:
-    return ", ".join(f"{key}: {_plain(value)}" for key, value in body.items() if value not in ("", None))
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

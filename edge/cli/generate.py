@@ -31,7 +31,7 @@ Examples:
     shell_complete=complete.heads,
     help="The history that it continues.",
 )
-@click.option("--rev-id", metavar="ID", default="", help="Its id; without it the next number.")
+@click.option("--rev-id", metavar="ID", default="", help="Its id; without it the history's next number.")
 @click.option("--no-autogenerate", is_flag=True, help="An empty step, to be written by hand.")
 @click.option("--upstream", metavar="DSN", default="", help="Upstream's history; a Postgres to compare on.")
 @json_option

@@ -1,6 +1,7 @@
 """`tidewatt`: the group of all verbs, and how errors reach a person.
 
-Exit codes: 0 done, 1 it did not work (or something is wrong), 2 wrong use of the command line.
+Exit codes: 0 done, 1 it did not work (or something is wrong), 2 wrong use of the command line; 130 by Ctrl-C, and 141
+where whoever reads its output had enough before the end (`| head`), as with any command of the shell.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ PROGRAM: Final = "tidewatt"
 COMPLETE_VARIABLE: Final = "_TIDEWATT_COMPLETE"
 DEFAULT_CONFIG: Final = "/etc/tidewatt/config.toml"
 EXIT_INTERRUPTED: Final = 130
+EXIT_UNREAD: Final = 141
 
 #: verb -> where its command is, and what the overview says of it (so that the overview imports nothing)
 VERBS: Final[Mapping[str, tuple[str, str]]] = {
@@ -92,8 +94,18 @@ The config file is --config FILE, else TIDEWATT_CONFIG, else /etc/tidewatt/confi
 """
 
 
+class _ReaderGone(Exception):
+    """A BrokenPipeError by a name that click, which makes it an exit code of 1, does not know."""
+
+
 class LazyGroup(click.Group):
     """Imports a verb's module when the verb is used; `--help` needs none of them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -204,8 +216,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
+    except _ReaderGone:
+        _reader_has_gone()
+        return EXIT_UNREAD
     except BrokenPipeError:
-        return _reader_has_gone()
+        _reader_has_gone()
+        return 0
     except Exception as error:  # noqa: BLE001 - the last place where an error can be put into words
         return _explain(error)
 
@@ -216,13 +232,17 @@ def _say(error: click.ClickException) -> None:
         return
     if isinstance(error, click.UsageError) and error.ctx is not None:
         click.echo(error.ctx.get_usage(), err=True)
-    click.echo(f"{PROGRAM}: {error.format_message()}", err=True)
+    told = error.format_message()
+    if isinstance(error, click.MissingParameter):
+        from edge.cli.missing import advice
+
+        told = f"{told} {advice(error)}".rstrip()
+    click.echo(f"{PROGRAM}: {told}", err=True)
 
 
-def _reader_has_gone() -> int:
+def _reader_has_gone() -> None:
     """`tidewatt series | head`: the reader has enough.  Python must not fail on its last flush either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 def _explain(error: Exception) -> int:

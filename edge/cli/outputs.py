@@ -35,6 +35,9 @@ class Level(click.ParamType[float]):
 
     name = "level"
 
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:  # noqa: ARG002
+        return "Write on, off, 40% or 0.4."
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
@@ -138,7 +141,10 @@ def ramp(
 @pass_cli
 def release(cli: Cli, name: str, why: str, as_json: bool) -> None:
     """End the override of the output NAME now."""
-    _tell(_ask(cli, "outputs.release", output=name, why=why), as_json)
+    told = _ask(cli, "outputs.release", output=name, why=why)
+    _tell(told, as_json)
+    if not told.get("released", True) and not as_json:
+        click.echo(f"{name} had no override: nothing was released", err=True)
 
 
 @outputs.command()

@@ -36,6 +36,8 @@ MEAN_DIGITS: Final = 8
 """Of a mean, which has as many digits as one likes."""
 
 RESOLUTIONS: Final = {"raw": 0, "1m": 60, "PT1M": 60, "1h": 3600, "PT1H": 3600}
+CLOCKS_RIGHT: Final = ("", "synced", "holdover")
+"""What a person need not be told: CSV and JSON have the word."""
 RAW_COLUMNS: Final = (
     Column(title="time"),
     Column(title="series"),
@@ -172,10 +174,10 @@ def _print_table(found: list[dict[str, Any]], zone: tzinfo, *, means: bool) -> N
         ]
         show(MEAN_COLUMNS, rows, empty=empty)
     else:
-        show(RAW_COLUMNS, [_raw_row(row, zone) for row in _flat(found)], empty=empty)
+        show(RAW_COLUMNS, [raw_row(row, zone) for row in _flat(found)], empty=empty)
 
 
-def _raw_row(row: dict[str, Any], zone: tzinfo) -> tuple[str, ...]:
+def raw_row(row: dict[str, Any], zone: tzinfo) -> tuple[str, ...]:
     reason = f": {row['reason']}" if row.get("reason") else ""
     clock = row.get("clock", "")
     return (
@@ -184,7 +186,7 @@ def _raw_row(row: dict[str, Any], zone: tzinfo) -> tuple[str, ...]:
         show_value(row["value"]),
         row["unit"],
         f"{row['quality']}{reason}",
-        "" if clock == "synced" else str(clock),
+        "" if clock in CLOCKS_RIGHT else str(clock),
     )
 
 
@@ -210,7 +212,7 @@ def _follow(cli: Cli, names: tuple[str, ...], *, as_csv: bool, as_json: bool) ->
                 elif as_json:
                     click.echo(json.dumps(row, ensure_ascii=False))
                 else:
-                    click.echo("  ".join(part for part in _raw_row(row, zone) if part))
+                    click.echo("  ".join(part for part in raw_row(row, zone) if part))
         sys.stdout.flush()
         time.sleep(WATCH_INTERVAL_S)
 

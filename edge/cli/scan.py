@@ -30,6 +30,10 @@ COLUMNS: Final = (
 )
 LOOK_COLUMNS: Final = (Column(title="looked at", cut=True), Column(title="what is there", cut=True))
 NAME_MAX: Final = 50
+BEGIN: Final = (
+    'to begin without any probe: driver = "sim" is a tank that is simulated (tidewatt help first-sensor has the '
+    "config to begin with), and tidewatt demo needs no config"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,7 @@ def scan(cli: Cli, with_lan: bool, buses: tuple[int, ...], root: Path, as_json: 
 
     It only reads, and leaves alone what the config has already.  The config for what is new goes to standard
     output, ready to paste; what was looked at, and what to do where something is missing, to standard error.
+    Where nothing is connected it gives this machine itself, which can always be read.
     """
     config, looks = _config_of(cli)
     known = known_keys(config) if config else {}
@@ -83,14 +88,17 @@ def scan(cli: Cli, with_lan: bool, buses: tuple[int, ...], root: Path, as_json: 
     if with_lan:
         click.echo(f"asking the local network for {lan.LISTEN_S:g} s", err=True)
         result.add((lan.search(SystemClock()),))
-    entries = entries_of(result.found, config, known)
+    alone = not result.found
+    entries = entries_of(result.found or [kernel.THIS_MACHINE], config, known)
     if as_json:
         print_json(_as_json(result.looks, entries))
         return
-    _report(result.looks, entries)
+    _report(result.looks, entries, alone=alone)
     for entry in entries:
         if entry.config:
             click.echo(entry.config)
+    if alone:
+        click.echo(BEGIN, err=True)
 
 
 def _config_of(cli: Cli) -> tuple[Config | None, list[Look]]:
@@ -98,8 +106,10 @@ def _config_of(cli: Cli) -> tuple[Config | None, list[Look]]:
     try:
         return cli.config(), []
     except ConfigInvalid as invalid:
-        said = str(invalid).splitlines()[0]
-        return None, [Look(where="config", said=said, todo="until then everything counts as new")]
+        why = str(invalid).splitlines()[0]
+        return None, [
+            Look(where="config", said="not read", todo=f"{why}; until then everything counts as new")
+        ]
 
 
 def known_keys(config: Config) -> dict[str, str]:
@@ -212,15 +222,15 @@ def toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _report(looks: Collection[Look], entries: Collection[Entry]) -> None:
+def _report(looks: Collection[Look], entries: Collection[Entry], *, alone: bool) -> None:
+    """alone: nothing is connected, and this machine itself is all there is."""
     for line in render(LOOK_COLUMNS, [(look.where, look.said) for look in looks], width=terminal_width()):
         click.echo(line, err=True)
     for line in _todos(looks, entries):
         click.echo(f"{colour('warning', '!')} {printable(line)}", err=True)
     click.echo(err=True)
-    if not entries:
-        click.echo("nothing was found", err=True)
-        return
+    if alone:
+        click.echo("nothing was found that is connected; this machine itself can be read:", err=True)
     rows = [
         (entry.found.where, _guess(entry.found), entry.known_as or "no", entry.found.evidence)
         for entry in entries

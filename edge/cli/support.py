@@ -54,22 +54,23 @@ class Cli:
         return self._config
 
     def in_force(self) -> Config:
-        """What the daemon goes by: the file, or the last good one while that has a mistake, which is told.
+        """What a daemon goes by: the file, or its last good one while that has a mistake, which is told.
 
         For what asks the daemon or reads its database.  Raises ConfigInvalid where there is no last good one.
         """
         if self._in_force is None:
             with waiting("reading the config"):
                 from edge.config import Config
-                from edge.control.lastgood import in_force
+                from edge.control.lastgood import in_force, last_good_path
 
                 self._in_force, refused = in_force(self.config_path, Config)
+                last = last_good_path(self._in_force.store.control_database)
             if refused is None:
                 self._config = self._in_force
             else:
                 first, *others = refused.mistakes
                 more = f", and {len(others)} more (tidewatt config check)" if others else ""
-                click.echo(f"warning: {first}{more}; going by the config that the daemon uses", err=True)
+                click.echo(f"warning: {first}{more}; going by the last good config, {last}", err=True)
         return self._in_force
 
     def upstream_config(self) -> UpstreamConfig:

@@ -57,7 +57,7 @@ def _test(cli: Cli, name: str) -> dict[str, Any]:
     try:
         outcome: dict[str, Any] = cli.call("test", device=name)
     except LocalUnavailable:
-        known = {device.name: device for device in cli.config().devices}
+        known = {device.name: device for device in cli.in_force().devices}
         if name not in known:
             near = nearest(name, known)
             guess = f"did you mean {near}?" if near else f"there are {', '.join(known) or 'none'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edge.control.model import Cause, Held, Layer, Side
 from edge.control.plan import OutputPlan
+from edge.control.quantities import bound, quantity
 from edge.control.ramps import Claim
 from edge.control.rules import Schedule, Thermostat, Unknown
 from edge.control.tick import Tick
@@ -31,11 +32,28 @@ def _override(tick: Tick, held: Held) -> Claim:
 
 
 def _controller(tick: Tick, thermostat: Thermostat, side: Side) -> Claim:
-    if tick.sides[thermostat.name] is side:
-        text, level = f"thermostat {thermostat.name} {side}s towards {thermostat.target:g}", 1.0
-    else:
-        text, level = f"thermostat {thermostat.name} need not {side} for {thermostat.target:g}", 0.0
+    level = 1.0 if tick.sides[thermostat.name] is side else 0.0
+    text = f"thermostat {thermostat.name}: {_reason(tick, thermostat, side, on=level > 0.0)}"
     return Claim(cause=Cause(layer=Layer.CONTROLLER, name=thermostat.name, text=text, level=level))
+
+
+def _reason(tick: Tick, thermostat: Thermostat, side: Side, *, on: bool) -> str:
+    """The value, and what it is for the target; the edge of the band where the target alone does not explain it."""
+    value, target, half = tick.values[thermostat.name], thermostat.target, thermostat.band / 2
+    if value is None:
+        return "its value is lost"
+    unit, heats = tick.unit(thermostat), side is Side.HEAT
+    past = 0.0 if thermostat.heat and thermostat.cool else half
+    begin, end = (target - half, target + past) if heats else (target + half, target - past)
+    shown = quantity(value, unit, target, begin, end)
+    short = value < target if heats else value > target
+    if on:
+        if short:
+            return f"{shown} is too {'cold' if heats else 'warm'} for {bound(target, unit)}"
+        return f"{shown}, it {side}s {'up' if heats else 'down'} to {bound(end, unit)}"
+    if not short:
+        return f"{shown} is {'warm' if heats else 'cool'} enough for {bound(target, unit)}"
+    return f"{shown}, it {side}s {'below' if heats else 'above'} {bound(begin, unit)}"
 
 
 def _timely(tick: Tick, schedule: Schedule) -> Claim | None:

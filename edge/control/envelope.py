@@ -10,8 +10,7 @@ from edge.control import blind as blindly
 from edge.control.inputs import ON
 from edge.control.model import Cause, Found, Guard, Layer, OutputState, Severity
 from edge.control.plan import OutputPlan
-from edge.control.rules import Blind, Interlock, Limit, OutputRule
-from edge.control.thermostat import spare_lost
+from edge.control.rules import Blind, Interlock, OutputRule
 from edge.control.tick import Tick
 
 
@@ -57,48 +56,17 @@ def _holds(tick: Tick, lock: Interlock, rule: OutputRule) -> bool:
     return on is lock.when_on
 
 
-def limited(
-    tick: Tick, plan: OutputPlan, was: tuple[str, ...]
-) -> tuple[tuple[str, ...], list[Cause], list[str]]:
-    """Limits that are tripped now: their names, their causes, and the series that nobody judges."""
-    names, causes, unjudged = [], [], []
-    rule = plan.rule
-    for limit in rule.envelope.limits:
-        value = tick.inputs.limit_value(limit, limit.series, rule)
-        if value is None and limit.fallback:
-            value = tick.inputs.limit_value(limit, limit.fallback, rule)
-            if value is not None:
-                tick.keep(spare_lost(limit.series, limit.fallback))
-        if value is None:
-            unjudged.append(limit.series)
-        if _tripped(limit, value, was=limit.name in was):
-            names.append(limit.name)
-            causes.append(safety(Guard.VALUE_LIMIT, limit.name, f"{limit.name} is the limit", limit.level))
-            text = f"{plan.rule.name} is held because {limit.series} is past its limit ({limit.name}); see to the cause"
-            tick.find(Found.LIMIT, plan.rule.name, Severity.ALARM, text)
-    return tuple(names), causes, unjudged
-
-
-def _tripped(limit: Limit, value: float | None, *, was: bool) -> bool:
-    if value is None:
-        return was  # the last word stands until a good value takes it back
-    clear = limit.clear if was else 0.0
-    if limit.above is not None and value > limit.above - clear:
-        return True
-    return limit.below is not None and value < limit.below + clear
-
-
 def lost_inputs(tick: Tick, plan: OutputPlan, unjudged: list[str]) -> list[str]:
     """What this output depends on and control has not: series, thermostats' values, outputs that do not answer."""
     rule = plan.rule
     lost = [series for series in plan.series if tick.inputs.value(series, rule) is None]
     for thermostat, _ in plan.speakers:
         unread = tick.values[thermostat.name] is None
+        probes = (thermostat.input, thermostat.second) if thermostat.second else (thermostat.input,)
         if rule.max_age_s and not unread:
-            probes = (thermostat.input, thermostat.second) if thermostat.second else (thermostat.input,)
             unread = all(tick.inputs.value(probe, rule) is None for probe in probes)
-        if unread and thermostat.input not in lost:
-            lost.append(thermostat.input)
+        if unread:
+            lost += [probe for probe in probes if probe not in lost]
     lost += [series for series in unjudged if series not in lost]
     lost += [lock.other for lock in rule.envelope.interlocks if lock.other in tick.faulted]
     return lost
@@ -114,12 +82,14 @@ def input_lost(tick: Tick, plan: OutputPlan, state: OutputState, lost: list[str]
     )
     if all(tick.inputs.is_calibrated(each) for each in lost):
         text = f"its input is being calibrated: {named}"
-        found = f"{rule.name} is without its input while that is calibrated: {named}; put the probe back soon"
-        tick.find(Found.INPUT_LOST, rule.name, Severity.WARNING, found)
+        found = f"{rule.name} is without its input while that is calibrated: {named}"
+        tick.find(Found.INPUT_LOST, rule.name, Severity.WARNING, found, "put the probe back soon", lost=lost)
     else:
         text = f"its input is lost: {named}"
-        found = f"{rule.name} has no input: {reasons}; check the probe and its bus"
-        tick.find(Found.INPUT_LOST, rule.name, Severity.ALARM, found)
+        found = f"{rule.name} has no input: {reasons}"
+        tick.find(
+            Found.INPUT_LOST, rule.name, Severity.ALARM, found, "check the probe and its bus", lost=lost
+        )
     blind = rule.envelope.blind
     cause = None if blind is None else _blind_duty(tick, rule, state, blind, since_s)
     return cause or safety(Guard.INPUT_LOST, "input lost", text, rule.safe)
@@ -135,14 +105,15 @@ def _blind_duty(
     share = blindly.duty(state.learnt, blind)
     if tick.powered_s >= end_s or share is None:
         what = "its time is over" if share is not None else "too little is learnt for it"
-        text = f"{rule.name} stays safe without its input: no blind duty, {what}; the water is on its own"
-        tick.find(Found.BLIND_ENDED, rule.name, Severity.ALARM, text)
+        text = f"{rule.name} stays safe without its input: no blind duty, {what}"
+        tick.find(Found.BLIND_ENDED, rule.name, Severity.ALARM, text, "the water is on its own")
         return None
     tick.find(
         Found.BLIND_DUTY,
         rule.name,
         Severity.ALARM,
-        f"{rule.name} runs blind at {share:.0%} of the time, as on its last good day; mend its input before that ends",
+        f"{rule.name} runs blind at {share:.0%} of the time, as on its last good day",
+        "mend its input before that ends",
     )
     on = blindly.is_on(blind, rule.envelope, share, tick.powered_s - begin_s)
     text = f"its input is lost and it runs blind, {share:.0%} of the time"
@@ -156,16 +127,17 @@ def timed(
     rule, causes = plan.rule, []
     name = rule.name
     if state.unconfirmed:
-        text = f"what {name} has given is not known any more; `confirm {name}` lets it run"
-        causes.append(safety(Guard.ON_TIME, "unconfirmed", text, 0.0))
-        tick.find(Found.UNCONFIRMED, name, Severity.ALARM, f"{name} stays off: {text}")
+        text, remedy = f"what {name} has given is not known any more", f"`confirm {name}` lets it run"
+        causes.append(safety(Guard.ON_TIME, "unconfirmed", f"{text}; {remedy}", 0.0))
+        tick.find(Found.UNCONFIRMED, name, Severity.ALARM, f"{name} stays off: {text}", remedy)
     if on_spent:
         causes.append(safety(Guard.ON_TIME, "longest on-time", "its longest on-time is used up", 0.0))
         tick.find(
             Found.ON_TIME,
             name,
             Severity.WARNING,
-            f"{name} has used up its longest on-time; look why it runs so much",
+            f"{name} has used up its longest on-time",
+            "look why it runs so much",
         )
     if off_spent:
         level = rule.safe or rule.default or 1.0

@@ -90,6 +90,11 @@ class Inputs:
         reading = self._snapshot.get(series)
         return reading is not None and reading.reason.rpartition(": ")[2] == CALIBRATING
 
+    def unit(self, series: str) -> str:
+        """For texts; "" where it is not known."""
+        reading = self._snapshot.get(series)
+        return "" if reading is None else reading.unit
+
     def why_lost(self, series: str, rule: OutputRule | None = None) -> str:
         """A few words on why there is no value: for texts, not for deciding."""
         reading = self._snapshot.get(series)

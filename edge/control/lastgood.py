@@ -3,6 +3,9 @@
 A site whose config was spoilt from afar must not stand still; but it says loudly that it runs by an old one.  Where
 the control database lies cannot be asked of a config that is no TOML any more, nor of one whose [store] was spoilt:
 the state directory of the service (systemd's $STATE_DIRECTORY, else /var/lib/tidewatt) remembers it by config file.
+
+Its last line, a comment, names the config file that it is of.  In the place of another file, or of one that names
+another site, it is never run: what is wired there is not known.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ FILE_NAME: Final = "last-good.toml"
 DEFAULT_DATABASE: Final = Path("/var/lib/tidewatt/tidewatt.db")
 PLACE_NAME: Final = "place.json"
 STATE_VARIABLE: Final = "STATE_DIRECTORY"
+ORIGIN: Final = "# kept by tidewatt, from "
 HEADING: Final = re.compile(r"^[ \t]*\[", re.MULTILINE)
 PATH_VARIABLE: Final = "TIDEWATT_STORE__PATH"
 CONTROL_VARIABLE: Final = "TIDEWATT_STORE__CONTROL_PATH"
@@ -38,9 +42,11 @@ def last_good_path(control_database: Path) -> Path:
 
 
 def keep(config_file: Path, control_database: Path) -> None:
-    """Keep the text of a config that was found valid.  Raises OSError."""
-    text = _text(config_file)
+    """Keep the text of a config that was found valid, and whose it is.  Raises OSError."""
     path = last_good_path(control_database)
+    if _same_file(path, config_file):
+        return  # run on purpose; it stays what it is
+    text = f"{_text(config_file).rstrip()}\n{ORIGIN}{json.dumps(str(config_file.absolute()))}\n"
     if not path.exists() or _text(path) != text:
         write_whole(path, text, _mode(config_file))
     if os.environ.get(STATE_VARIABLE):
@@ -77,40 +83,54 @@ def _places(path: Path) -> dict[str, str]:
 
 
 def load_or_last_good(config_file: Path, model: type[ModelT]) -> tuple[ModelT, ConfigInvalid | None]:
-    """The config; or the last good one, and why the present one is not used.
+    """The config; or the last good one of the same file, and why the present one is not used.
 
-    Raises ConfigInvalid, the present config's, where there is no last good one or that is invalid too.
+    Raises ConfigInvalid, the present config's, where there is no last good one or that is invalid too or another's.
     """
     try:
         return load(config_file, model)[0], None
     except ConfigInvalid as refused:
         path = last_good_path(control_database_of(config_file))
         try:
-            return load(path, model)[0], refused
+            kept = load(path, model)[0]
         except ConfigInvalid:
             raise refused from None
+        if whose := _another(config_file, path, refused):
+            advice = f"the last good config, {path}, is not taken instead: it is that of {whose}"
+            raise ConfigInvalid(refused.mistakes, advice) from None
+        return kept, refused
 
 
 def in_force(config_file: Path, model: type[ModelT]) -> tuple[ModelT, ConfigInvalid | None]:
-    """`load_or_last_good` for who talks to the daemon of this config, and of no other.
-
-    A spoilt config that does not say where its database lies leads to the default place, where another site may be:
-    then the site's name has to agree.  Raises ConfigInvalid.
-    """
+    """`load_or_last_good` for a command: a file that is not there was mistyped.  Raises ConfigInvalid."""
     config, refused = load_or_last_good(config_file, model)
-    if refused is None:
-        return config, None
-    if not os.path.exists(config_file):  # noqa: PTH110 - Path.exists raises where the folder may not be looked into
-        raise refused
-    said, site = _section(config_file, "site").get("name"), getattr(config, "site", None)
-    sure = (
-        os.environ.get(PATH_VARIABLE)
-        or _section(config_file, "store").get("path")
-        or str(config_file.absolute()) in _places(place_path())
-    )
-    if not sure and said is not None and said != getattr(site, "name", None):
+    if refused is not None and not os.path.exists(config_file):  # noqa: PTH110 - Path.exists raises in a closed folder
         raise refused
     return config, refused
+
+
+def _another(config_file: Path, kept: Path, refused: ConfigInvalid) -> str:
+    """Whose the last good config is, where not this file's: another file's, or of a site of another name; else ""."""
+    origin = _origin(kept)
+    if origin and not _same_file(Path(origin), config_file):
+        return origin
+    said, site = (_section(path, "site").get("name") for path in (config_file, kept))
+    mistaken = any(mistake.key in ("site", "site.name") for mistake in refused.mistakes)
+    return f"the site {site}" if isinstance(said, str) and said != site and not mistaken else ""
+
+
+def _origin(kept: Path) -> str:
+    """The config file that a last good one is of; "" where it was kept before that was written down."""
+    _, mark, said = _text(kept).rpartition(f"\n{ORIGIN}")
+    try:
+        return str(json.loads(said)) if mark else ""
+    except ValueError:
+        return ""
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Also by another name, and where neither is there any more."""
+    return one.absolute() == other.absolute() or os.path.realpath(one) == os.path.realpath(other)
 
 
 def control_database_of(config_file: Path) -> Path:

@@ -398,13 +398,22 @@ class Finding:
     """A fact that a person or an alert should know.  (kind, subject) is its identity from tick to tick.
 
     subject  an output, a thermostat, a schedule or a series
-    text     what is wrong, and what to do
+    text     what is wrong; also said when it is over
+    advice   what to do
+    lost     series that cannot be used as long as it is true
     """
 
     kind: Found
     subject: str
     severity: Severity
     text: str
+    advice: str = ""
+    lost: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """What is wrong, and what to do."""
+        return f"{self.text}; {self.advice}" if self.advice else self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge.control.model import Cause, Layer, Side
+from edge.control.quantities import level_words
 from edge.control.ramps import Claim
 from edge.control.rules import Kind, OutputRule, Rules, Schedule, Thermostat
 from edge.control.still import WATER_J_PER_L_K
@@ -90,7 +91,7 @@ def _output(rules: Rules, name: str) -> OutputPlan:
         series=tuple(dict.fromkeys((*rule.inputs, *interlocking))),
         wards=tuple(each.name for each in rules.outputs.values() if each.cutoff == name != each.name),
         rivals=() if effect is None else tuple(_rivals(rules, name, effect.series)),
-        idle=Claim(cause=_idle(rule.default)),
+        idle=Claim(cause=_idle(rule)),
         first_up=rule.kind in FIRST_UP,
         part=_part(rules, name, speakers),
     )
@@ -129,8 +130,9 @@ def _part(rules: Rules, name: str, speakers: list[tuple[Thermostat, Side]]) -> f
     return share if heats else -share
 
 
-def _idle(level: float) -> Cause:
-    return Cause(layer=Layer.DEFAULT, name="default", text="nothing else asks for anything", level=level)
+def _idle(rule: OutputRule) -> Cause:
+    text = f"it is {level_words(rule.default, dimmable=rule.dimmable)} by default"
+    return Cause(layer=Layer.DEFAULT, name="default", text=text, level=rule.default)
 
 
 def _rivals(rules: Rules, name: str, series: str) -> list[str]:

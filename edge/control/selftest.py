@@ -8,7 +8,7 @@ from typing import Final
 
 from edge.control.faults import OF_CONTACT, OF_MACHINE, OF_OUTPUT, OF_READING, Fault, Trouble
 from edge.control.judge import HARMS_ON, Judge
-from edge.control.model import Layer
+from edge.control.model import Finding, Found, Layer
 from edge.control.remedy import remedy
 from edge.control.rules import Rules
 from edge.control.simulate import Believe, Simulation, Step, plain
@@ -34,10 +34,11 @@ SITE: Final = "site"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shows:
-    """What an output does."""
+    """What an output does.  note: why that is safe, where control says so: another probe is in use."""
 
     level: float
     cause: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +162,11 @@ def _run(
         step = simulation.tick(FINE_STEP_S if since_s < FINE_S else STEP_S, troubles)
         judge.look(replace(step, at_s=step.at_s - begin_s))
         if not shows and since_s >= SHOW_S:
-            shows = _shows(step)
+            shows = _shows(site.rules, step)
     return judge, shows
 
 
-def _shows(step: Step) -> dict[str, Shows]:
+def _shows(rules: Rules, step: Step) -> dict[str, Shows]:
     if step.outcome is None:
         return {
             name: Shows(level=level, cause="nothing decides: its hold") for name, level in step.flows.items()
@@ -181,5 +182,14 @@ def _shows(step: Step) -> dict[str, Shows]:
         text = f"{layer}: {cause.text}" if cause.layer is not Layer.DEFAULT else cause.text
         if (level > 0.0) is not (decision.level > 0.0):
             text = f"broken, or cut off; {decision.level:g} was decided: {text}"
-        shows[name] = Shows(level=level, cause=text)
+        note = _note(rules, name, step.findings) if level > 0.0 else ""
+        shows[name] = Shows(level=level, cause=text, note=note)
     return shows
+
+
+def _note(rules: Rules, output: str, findings: Iterable[Finding]) -> str:
+    """By which other probe its thermostat regulates."""
+    mine = [one for one in rules.thermostats if output in (*one.heat, *one.cool)]
+    subjects = {subject for one in mine for subject in (one.name, one.input, one.second)}
+    told = [one.text for one in findings if one.kind is Found.SECOND_PROBE and one.subject in subjects]
+    return "; ".join(told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from edge.control import envelope
+from edge.control import envelope, limits
 from edge.control.balance import working
 from edge.control.blind import learn
 from edge.control.claims import claims
@@ -45,7 +45,7 @@ def settle(tick: Tick, plan: OutputPlan, held: Held | None, *, confirmed: bool) 
     was = tick.state.outputs.get(name) or fresh_output(rule, tick.powered_s)
     was = _looked_at(tick, plan, was, confirmed=confirmed)
     on_spent, off_spent = _spent(rule, was, tick.powered_s)
-    limits, tripped, unjudged = envelope.limited(tick, plan, was.limited)
+    past, tripped, unjudged = limits.limited(tick, plan, was.limited)
     lost = envelope.lost_inputs(tick, plan, unjudged)
     lost_s = None if not lost else tick.powered_s if was.lost_s is None else was.lost_s
     causes = envelope.interlocked(tick, plan) + tripped
@@ -54,8 +54,8 @@ def settle(tick: Tick, plan: OutputPlan, held: Held | None, *, confirmed: bool) 
         cause = envelope.input_lost(tick, plan, was, lost, lost_s)
         (excused if held is not None and held.blind else causes).append(cause)
     if excused:
-        text = f"{name} is driven by hand without its input; stay with it"
-        tick.find(Found.BLIND_OVERRIDE, name, Severity.WARNING, text)
+        text = f"{name} is driven by hand without its input"
+        tick.find(Found.BLIND_OVERRIDE, name, Severity.WARNING, text, "stay with it")
     causes += envelope.timed(tick, plan, was, on_spent=on_spent, off_spent=off_spent)
     speaking = claims(tick, plan, held)
     winner, level, aim, ramp = _placed(tick, plan, was, causes, speaking[0])
@@ -68,7 +68,7 @@ def settle(tick: Tick, plan: OutputPlan, held: Held | None, *, confirmed: bool) 
         on_spent=on_spent,
         off_spent=off_spent,
         held=held,
-        limited=limits,
+        limited=past,
         lost_s=lost_s,
         learnt=_learnt(tick, rule, was, lost=bool(lost)),
         aim=aim,
@@ -143,12 +143,12 @@ def _looked_at(tick: Tick, plan: OutputPlan, was: OutputState, *, confirmed: boo
         )
         welded = welded or (watch.still_effect and bool(rule.cutoff))
         if watch.no_effect:
-            text = f"{name} is on and {series} does not follow; check it, its fuse and its plug"
-            tick.find(Found.NO_EFFECT, name, Severity.ALARM, text)
+            text = f"{name} is on and {series} does not follow"
+            tick.find(Found.NO_EFFECT, name, Severity.ALARM, text, "check it, its fuse and its plug")
         if watch.still_effect or welded:
             what = f"{rule.cutoff} cuts it off; then `confirm {name}`" if rule.cutoff else "pull its plug"
-            text = f"{name} is off and {series} says it still works: a welded contact? {what}"
-            tick.find(Found.STILL_EFFECT, name, Severity.ALARM, text)
+            text = f"{name} is off and {series} says it still works: a welded contact?"
+            tick.find(Found.STILL_EFFECT, name, Severity.ALARM, text, what)
     return _with(was, watch=watch, welded=welded, unconfirmed=unconfirmed)
 
 

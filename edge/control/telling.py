@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from drivers.base import Quality
 from edge.control.bank import Bank, Standing
@@ -87,14 +87,25 @@ class Teller:
         for key, finding in found.items():
             before = self._findings.get(key)
             if finding.severity is not Severity.INFO:
-                self._problems.set(_key(finding), finding.text, severity=_severity(finding))
+                self._problems.set(_key(finding), finding.told, severity=_severity(finding))
             if before is None or before.severity is not finding.severity:
-                self._put(finding.kind.value, finding.subject, finding.severity.value, {"text": finding.text})
+                self._put(finding.kind.value, finding.subject, finding.severity.value, {"text": finding.told})
+        kept: dict[tuple[Found, str], Finding] = {}
         for key, finding in self._findings.items():
             if key not in found:
-                self._problems.clear(_key(finding))
-                self._put(finding.kind.value, finding.subject, "info", {"ended": True, "text": finding.text})
-        self._findings = found
+                still = _still_lost(finding, told.values())
+                if still is not None and (still.kind, still.subject) not in found:
+                    kept[key] = finding  # until that one is told
+                else:
+                    self._end(finding, still)
+        self._findings = found | kept
+
+    def _end(self, finding: Finding, still: Finding | None) -> None:
+        self._problems.clear(_key(finding))
+        body: dict[str, Any] = {"ended": True, "text": finding.text}
+        if still is not None:
+            body["still"] = still.text
+        self._put(finding.kind.value, finding.subject, "info", body)
 
     def _point(
         self,
@@ -121,6 +132,14 @@ class Teller:
         if last is None or last.value != kept or now.monotonic_s - last.recorded_s >= POINT_SILENCE_S:
             self._points[series] = _Point(kept, now.monotonic_s)
             self._record(reading)
+
+
+def _still_lost(ended: Finding, found: Collection[Finding]) -> Finding | None:
+    """What is found now of the series that were lost when it was true: nothing is over with them."""
+    if not set(ended.lost) <= {series for one in found for series in one.lost}:
+        return None
+    near = [one for one in found if not set(one.lost).isdisjoint(ended.lost)]
+    return next((one for one in near if one.severity is Severity.ALARM), near[0] if near else None)
 
 
 def _severity(finding: Finding) -> ProblemSeverity:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge.control.model import Finding, Found, Pair, Severity, Side, Vote
+from edge.control.quantities import bound, quantity
 from edge.control.rules import Thermostat
 from edge.control.still import Still
 from edge.control.vote import disagreeing
@@ -75,7 +76,9 @@ def spare_lost(series: str, other: str) -> Finding:
         kind=Found.SPARE_LOST,
         subject=series,
         severity=Severity.WARNING,
-        text=f"{series} cannot be used; {other} is all there is: mend it while that one works",
+        text=f"{series} cannot be used, {other} is all there is",
+        advice="mend it while that one works",
+        lost=(series,),
     )
 
 
@@ -87,22 +90,25 @@ def frozen(series: str, still: Still, outputs: Sequence[str]) -> Finding:
         subject=series,
         severity=Severity.ALARM,
         text=f"{series} has stood at {still.value:g} for {still.over_s / 60:.0f} minutes in which the water must have "
-        f"gone {still.missed:+.1f}, and counts as lost until it moves: change the probe, and look whether {named} "
-        f"still works; then `confirm {outputs[0]}`",
+        f"gone {still.missed:+.1f}, and counts as lost until it moves",
+        advice=f"change the probe, and look whether {named} still works; then `confirm {outputs[0]}`",
+        lost=(series,),
     )
 
 
-def out_of_band(thermostat: Thermostat, value: float | None) -> Finding | None:
+def out_of_band(thermostat: Thermostat, value: float | None, unit: str) -> Finding | None:
     """An alarm where the value is farther from the target than a person accepts."""
     if not thermostat.alarm or value is None or abs(value - thermostat.target) <= thermostat.alarm:
         return None
-    where = "below" if value < thermostat.target else "above"
+    target, alarm = thermostat.target, thermostat.alarm
+    where, edge = ("below", target - alarm) if value < target else ("above", target + alarm)
     return Finding(
         kind=Found.OUT_OF_BAND,
         subject=thermostat.name,
         severity=Severity.ALARM,
-        text=f"{thermostat.input} is more than {thermostat.alarm:g} {where} {thermostat.target:g}; "
-        "look whether what heats and cools works",
+        text=f"thermostat {thermostat.name}: {quantity(value, unit, edge)} is more than {bound(alarm, unit)} {where} "
+        f"{bound(target, unit)}",
+        advice="look whether what heats and cools works",
     )
 
 
@@ -153,7 +159,9 @@ def _stuck(series: str, other: str) -> Finding:
         kind=Found.PROBE_STUCK,
         subject=series,
         severity=Severity.ALARM,
-        text=f"{series} stands still while {other} moves; {other} regulates: change the probe of {series}",
+        text=f"{series} stands still while {other} moves, and {other} regulates",
+        advice=f"change the probe of {series}",
+        lost=(series,),
     )
 
 
@@ -171,9 +179,15 @@ def _one_value(
     if first is None and second is None:
         return None, ""
     if first is None:
-        text = f"{first_name} cannot be used, {second_name} regulates; check the probe of {first_name}"
         findings.append(
-            Finding(kind=Found.SECOND_PROBE, subject=thermostat.name, severity=Severity.WARNING, text=text)
+            Finding(
+                kind=Found.SECOND_PROBE,
+                subject=thermostat.name,
+                severity=Severity.WARNING,
+                text=f"{first_name} cannot be used, {second_name} regulates",
+                advice=f"check the probe of {first_name}",
+                lost=(first_name,),
+            )
         )
         return second, second_name
     if second is None:

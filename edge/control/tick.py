@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final
@@ -86,15 +86,30 @@ class Tick:
     def _known(self, name: str) -> OutputState | None:
         return self.outputs.get(name) or self.state.outputs.get(name)
 
+    def unit(self, thermostat: Thermostat) -> str:
+        """Of its values, for texts."""
+        return self.inputs.unit(thermostat.input) or self.inputs.unit(thermostat.second)
+
     def monotonic(self, powered_s: float) -> float:
         """Powered seconds as monotonic ones, for people."""
         return powered_s + self._offset_s
 
-    def find(self, kind: Found, subject: str, severity: Severity, text: str) -> None:
+    def find(
+        self,
+        kind: Found,
+        subject: str,
+        severity: Severity,
+        text: str,
+        advice: str = "",
+        *,
+        lost: Iterable[str] = (),
+    ) -> None:
         """Note a fact; the first of a kind and subject stands."""
         key = (kind, subject)
         if key not in self.findings:
-            self.findings[key] = Finding(kind=kind, subject=subject, severity=severity, text=text)
+            self.findings[key] = Finding(
+                kind=kind, subject=subject, severity=severity, text=text, advice=advice, lost=tuple(lost)
+            )
 
     def keep(self, finding: Finding | None) -> None:
         """Note a finding, if there is one."""
@@ -105,8 +120,8 @@ class Tick:
         """Whether the sense that sheds this output says that the mains are off."""
         value = self.inputs.value(rule.shed_on, rule)
         if value is None:
-            text = f"{rule.shed_on} does not tell whether the mains are on; nothing is shed: check the sense input"
-            self.find(Found.MAINS_UNKNOWN, rule.shed_on, Severity.ALARM, text)
+            text = f"{rule.shed_on} does not tell whether the mains are on; nothing is shed"
+            self.find(Found.MAINS_UNKNOWN, rule.shed_on, Severity.ALARM, text, "check the sense input")
             return False
         if value >= ON:
             return False
@@ -203,7 +218,7 @@ class Tick:
             self.pairs[name] = judged.pair
         for finding in judged.findings:
             self.keep(finding)
-        self.keep(out_of_band(thermostat, judged.value))
+        self.keep(out_of_band(thermostat, judged.value, self.unit(thermostat)))
         self.balances[name] = (
             self._balanced(thermostat, was, sums, judged, both, sound=sound) if looks else was
         )
@@ -265,18 +280,19 @@ class Tick:
     def tell_stand_ins(self) -> None:
         """What stands in for a series that something was decided by: nothing changes, and no fault may hide in that."""
         for series, other in self.inputs.stand_ins.items():
-            text = f"{series} cannot be used, {other} stands in for it; check the probe of {series}"
-            self.find(Found.SECOND_PROBE, series, Severity.WARNING, text)
+            text, advice = (
+                f"{series} cannot be used, {other} stands in for it",
+                f"check the probe of {series}",
+            )
+            self.find(Found.SECOND_PROBE, series, Severity.WARNING, text, advice, lost=(series,))
 
     def read_schedules(self) -> None:
         """Which windows are open; while the clock is unknown, those that were open count as open."""
         if not self.now.trusted:
             for schedule in self.rules.schedules:
-                text = (
-                    f"the clock is not known: {schedule.name} goes by its policy ({schedule.unknown});"
-                    " set the clock, then: tidewatt clock confirm"
-                )
-                self.find(Found.CLOCK_UNKNOWN, schedule.name, Severity.WARNING, text)
+                text = f"the clock is not known: {schedule.name} goes by its policy ({schedule.unknown})"
+                advice = "set the clock, then: tidewatt clock confirm"
+                self.find(Found.CLOCK_UNKNOWN, schedule.name, Severity.WARNING, text, advice)
             return
         active = set()
         for schedule in self.rules.schedules:
@@ -288,8 +304,9 @@ class Tick:
             if known.window is not None:
                 active.add(name)
             if known.expired:
-                text = f"{name} is over and does nothing any more; give it a new end, or take it out of the config"
-                self.find(Found.EXPIRED, name, Severity.INFO, text)
+                text = f"{name} has run out and does nothing any more"
+                advice = "give it a new end, or take it out of the config"
+                self.find(Found.EXPIRED, name, Severity.INFO, text, advice)
             if known.fault:
                 self.find(Found.BROKEN, name, Severity.ALARM, f"{name} does nothing: {known.fault}")
         if active != self.active:

@@ -68,7 +68,11 @@ class OutputVerbs:
             )
 
     async def release(self, args: dict[str, Any], peer: Peer) -> Any:
-        return await self._ask(Release(output=_name(args), who=await asker(peer), why=_why(args)))
+        name, state = _name(args), self._control.loop.state
+        output = None if state is None else state.outputs.get(name)
+        held = output is None or output.held is not None
+        told = await self._ask(Release(output=name, who=await asker(peer), why=_why(args)))
+        return told | {"released": held}
 
     async def confirm(self, args: dict[str, Any], peer: Peer) -> Any:
         name, state = _name(args), self._control.loop.state

@@ -93,15 +93,20 @@ def disagreeing(thermostat: Thermostat, vote: Vote | None) -> Finding:
     """The alarm: who is off, or that nobody can tell."""
     first, second = thermostat.input, thermostat.second
     if vote is None:
-        text = (
-            f"{first} and {second} differ by {thermostat.disagree:g} or more; "
-            "their mean regulates: compare both with a thermometer"
-        )
+        text = f"{first} and {second} differ by {thermostat.disagree:g} or more; their mean regulates"
+        advice = "compare both with a thermometer"
     else:
         wrong = second if vote.chosen == first else first
         text = f"{wrong} drifted" if not vote.over_s else (
             f"{wrong} went {vote.went:+.2f} in {vote.over_s / MINUTE_S:.0f} minutes "
             f"while what heats and cools says {vote.work:+.2f}"
         )  # fmt: skip
-        text += f"; {vote.chosen} regulates: compare both with a thermometer, change the probe of {wrong}"
-    return Finding(kind=Found.PROBES_DISAGREE, subject=thermostat.name, severity=Severity.ALARM, text=text)
+        text += f"; {vote.chosen} regulates"
+        advice = f"compare both with a thermometer, change the probe of {wrong}"
+    return Finding(
+        kind=Found.PROBES_DISAGREE,
+        subject=thermostat.name,
+        severity=Severity.ALARM,
+        text=text,
+        advice=advice,
+    )

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from edge.clock import iso_utc
 from edge.control.localtime import zone_of
 from edge.control.model import Cause, ControlState, Decision, Layer, Now
+from edge.control.quantities import level_words
 from edge.control.rules import Rules
 from edge.control.schedule import WALL_MAX_MS, WALL_MIN_MS
 from edge.times import roughly
@@ -20,9 +21,11 @@ def sentence(output: str, state: ControlState, now: Now, rules: Rules) -> str:
     rule = rules.outputs[output]
     known = state.outputs.get(output)
     if known is None or known.decision is None:
-        return f"{output} is at its safe level, {_level(rule.safe, rule.dimmable)}: nothing is decided yet."
+        level = level_words(rule.safe, dimmable=rule.dimmable)
+        return f"{output} is at its safe level, {level}: nothing is decided yet."
     decision = known.decision
-    parts = [f"{output} is {_level(decision.level, rule.dimmable)}{_since(decision, now, rules)}"]
+    level = level_words(decision.level, dimmable=rule.dimmable)
+    parts = [f"{output} is {level}{_since(decision, now, rules)}"]
     parts.append(f" because {decision.cause.text}")
     left = _left(decision.cause, now)
     if left:
@@ -94,13 +97,7 @@ def _loser(cause: Cause, dimmable: bool) -> str:
         Layer.CONTROLLER: f"thermostat {cause.name}",
         Layer.SCHEDULE: f"schedule {cause.name}",
     }
-    return f"{kinds.get(cause.layer, cause.name)} ({_level(cause.level, dimmable)})"
-
-
-def _level(level: float, dimmable: bool) -> str:
-    if level <= 0.0:
-        return "off"
-    return f"at {level:.0%}" if dimmable and level < 1.0 else "on"
+    return f"{kinds.get(cause.layer, cause.name)} ({level_words(cause.level, dimmable=dimmable)})"
 
 
 def _since(decision: Decision, now: Now, rules: Rules) -> str:

@@ -47,6 +47,11 @@ def failed(text: str) -> Verdict:
     return Verdict("failed", text)
 
 
+def counted(count: int, one: str) -> str:
+    """ "1 mistake", "2 mistakes"."""
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
+
+
 def examine(
     patient: Patient,
     checks: Mapping[str, Check],

@@ -17,6 +17,7 @@ from edge.local import socket_path
 
 MEGABYTE: Final = 1_000_000
 CARD_LIFE_MIN_YEARS: Final = 2.0
+OTHERS_WRITE_MOST: Final = "other programs write most of it (`sudo iotop -ao` shows which)"
 AHEAD_MAX_MS: Final = 60_000
 OTHERS_WRITE: Final = 0o002
 READ_ONLY: Final = "{path} is mounted read-only; look for errors of the disk in dmesg, then mount it again"
@@ -64,7 +65,8 @@ def rights(patient: Patient) -> Iterator[Verdict]:
                 f"{socket} may not be opened by this user; add the user to the group tidewatt, or use sudo"
             )
         )
-    yield from bad or [ok(f"{account.name} may write into {', '.join(map(str, folders))}")]
+    shown = (f"{folder}{'' if folder.is_dir() else ' (will be made)'}" for folder in folders)
+    yield from bad or [ok(f"{account.name} may write into {', '.join(shown)}")]
 
 
 def not_writable(account: Account, path: Path, verb: str) -> Verdict:
@@ -195,11 +197,13 @@ def disk(patient: Patient) -> Iterator[Verdict]:
                 )
             )
     years = None if patient.state is None else patient.state["store"]["card_life_years"]
-    if years is not None and years < CARD_LIFE_MIN_YEARS:
+    if patient.state is not None and years is not None and years < CARD_LIFE_MIN_YEARS:
+        writes = patient.state["store"]
+        own = writes["bytes_written_day"] >= writes["disk_written_day_bytes"] / 2
+        less = "raise flush_interval_s under [store]" if own else OTHERS_WRITE_MOST
         bad.append(
             warning(
-                f"at what is written now the card lasts {years:g} years; raise flush_interval_s under [store], or take"
-                " a larger card or an SSD"
+                f"at what is written now the card lasts {years:g} years; {less}, or take a larger card or an SSD"
             )
         )
     life = "" if years is None else f", the card lasts {years:g} years at what is written now"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.control import safefile
-from edge.doctor.checks import Verdict, failed, ok, warning
+from edge.doctor.checks import Verdict, counted, failed, ok, warning
 from edge.doctor.machine import not_writable, read_only_words
 from edge.doctor.patient import ENTER, READ, WRITE, Patient, nearest
 from migrations.modules import MigrationError, refuse_newer
@@ -112,7 +112,7 @@ def folders(patient: Patient) -> Iterator[Verdict]:
     base = patient.config.store.database
     bad, shown = [], []
     for option, folder in (("inbox", meters.inbox_folder(base)), ("archive", meters.archive_folder(base))):
-        shown.append(str(folder))
+        shown.append(str(folder) if folder.exists() else f"{folder} (will be made)")
         if folder.is_dir():
             if not account.may(folder, READ | WRITE | ENTER):
                 bad.append(not_writable(account, folder, "write into"))
@@ -155,4 +155,6 @@ def safe_file(patient: Patient) -> Iterator[Verdict]:
         )
     if path.stat().st_mode & OTHERS:
         bad.append(warning(f"{path} may hold passwords and is open to others; sudo chmod 600 {path}"))
-    yield from bad or [ok(f"{path} has all {len(outputs)} outputs")]
+    yield from bad or [
+        ok(f"{path} has {'its' if len(outputs) == 1 else 'all'} {counted(len(outputs), 'output')}")
+    ]

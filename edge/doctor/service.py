@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from drivers import boards
 from drivers.catalog import problems as driver_problems
-from edge.doctor.checks import Verdict, failed, ok, warning
+from edge.doctor.checks import Verdict, counted, failed, ok, warning
 from edge.doctor.patient import SYSTEMD, UNIT, Patient, output_of
 from edge.version import version
 
@@ -33,14 +33,14 @@ def config(patient: Patient) -> Iterator[Verdict]:
     for mistake in patient.mistakes[:MISTAKES_SHOWN_MAX]:
         yield failed(str(mistake))
     if (more := len(patient.mistakes) - MISTAKES_SHOWN_MAX) > 0:
-        yield failed(f"{more} more mistakes; tidewatt config check {path} tells them")
+        yield failed(f"{counted(more, 'more mistake')}; tidewatt config check {path} tells all")
     if patient.config is None:
         return
     for advice in patient.advised:
         yield warning(str(advice))
     if not patient.advised:
         config = patient.config
-        counts = f"{len(config.devices)} devices, {len(config.outputs)} outputs"
+        counts = f"{counted(len(config.devices), 'device')}, {counted(len(config.outputs), 'output')}"
         yield ok(f"{path}: site {config.site.name}, {counts}")
 
 

@@ -27,6 +27,7 @@ class Kind:
     """A kind of point.
 
     references  true values that are usual for it, in its unit; none: the person says
+    others      whole numbers that are usual too
     tolerance   how still a reading has to be: that, or `share` of the reference where it is more
     correction_max  a single reference that is farther off is doubted
     offset_healthy  an offset beyond that asks for care, or a new probe; of a pH electrode, at pH 7
@@ -38,6 +39,7 @@ class Kind:
 
     name: str
     references: tuple[float, ...] = ()
+    others: tuple[float, ...] = ()
     tolerance: float = 0.0
     correction_max: float = math.inf
     offset_healthy: float = math.inf
@@ -57,7 +59,7 @@ _DRY: Final = "dry the probe and hold it in the air"
 _SOLUTION: Final = "rinse the probe and put it into the solution of {true}"
 KINDS: Final = {
     "pH": Kind(
-        name="pH", references=(7.0, 10.0), tolerance=0.01, correction_max=1.0,
+        name="pH", references=(7.0, 10.0), others=(4.0, 9.0), tolerance=0.01, correction_max=1.0,
         offset_healthy=0.5, offset_max=2.0, possible=(0.0, 14.0),
         care="clean the glass and the junction, use a fresh buffer; if that does not help, replace the electrode",
         elsewhere="rinse the probe, put it into the buffer of {true} and stir",

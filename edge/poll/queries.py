@@ -40,6 +40,7 @@ def _point_status(series: str, unit: str, reading: Reading | None, clock: Clock)
     return {
         "series": series,
         "unit": unit,
+        "decimals": None if reading is None else reading.decimals,
         "value": None if reading is None else reading.value,
         "quality": None if reading is None else reading.quality.label,
         "reason": "" if reading is None else reading.reason,

@@ -31,6 +31,11 @@ def takes_gzip(request: Request) -> bool:
     return "gzip" in request.headers.get("accept-encoding", "")
 
 
+def wants_json(request: Request) -> bool:
+    """Whether the client asks for JSON by name; a browser and a bare curl do not."""
+    return "application/json" in request.headers.get("accept", "")
+
+
 def answer(
     request: Request, body: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:

@@ -20,7 +20,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -30,7 +30,7 @@ from edge.metrics import Metrics
 from edge.web import api, assets, handbook
 from edge.web.backend import Backend, NotFound, Unavailable
 from edge.web.config import WebConfig
-from edge.web.replies import encode, refuse
+from edge.web.replies import NO_STORE, encode, refuse, wants_json
 from edge.web.routes import BadParameter, Route, arguments
 from edge.web.security import ROLES_OF_ANYBODY, Guard, is_loopback, permitted
 from edge.web.sse import Hub
@@ -187,6 +187,8 @@ def _files(table: Sequence[Route], version: str) -> list[StarletteRoute]:
 
     async def chapter(request: Request) -> Response:
         topic = request.path_params.get("topic", handbook.CONTENTS)
+        if not handbook.has(topic) and not wants_json(request):
+            return HTMLResponse(handbook.missing(topic), status_code=404, headers=NO_STORE)
         return await once(request, f"handbook/{topic}", partial(_chapter, topic))
 
     return [
@@ -218,7 +220,9 @@ def _chapter(topic: str) -> assets.Asset:
         return assets.make((handbook.FOLDER / topic).read_bytes(), assets.MEDIA[".png"])
     found = handbook.find(topic)
     if found is None:
-        raise NotFound(f"the handbook has no chapter {topic[:80]!r}; /handbook lists what it has")
+        raise NotFound(
+            f"the handbook has no chapter {topic[: handbook.TOPIC_LENGTH_MAX]!r}; /handbook lists what it has"
+        )
     return assets.make(handbook.page(found).encode(), assets.MEDIA[".html"])
 
 

@@ -59,6 +59,11 @@ class TestPrograms:
         assert "\r" not in told.stdout
         assert shared.config.read_text() == CONFIG.format(folder=shared.folder)
 
+    def test_an_answer_with_a_decimal_comma_is_not_taken_for_two(self, shared: Site) -> None:
+        told = shared.run("calibrate", "tank.temperature", *DRY, stdin="25,3\n\n\n")
+        assert (told.returncode, "'25,3': 25.3?" in told.stderr) == (2, True), told.stderr
+        wait_for(lambda: shared.quality("temperature") == "good")
+
     def test_the_input_ends_too_soon(self, shared: Site) -> None:
         told = shared.run("calibrate", "tank.ph", "--at", "7,10", "--lease", "1s")
         assert told.returncode == 1
@@ -136,6 +141,9 @@ class TestPrograms:
             (("tank",), 2, "write DEVICE.POINT"),
             (("tank.ph", "--at", "7,x"), 2, "write 7,10"),
             (("tank.ph", "--at", "7,10", "--yes"), 2, "nobody would move the probe"),
+            (("tank.temperature", "--at", "25,3"), 2, "'25,3': 25.3? Decimals have a point here"),
+            (("tank.temperature", "--at", "25,3", "--yes"), 2, "'25,3': 25.3? Decimals have a point here"),
+            (("tank.ph", "--at", "7=7,12"), 2, "if it is several references: --at 7=7 --at 12"),
             (("tank.ph", "--yes"), 2, "name the references"),
             (("tank.ph", "--at", "7,7.01"), 2, "too near"),
             (("tank.ph", "--at", "700", "--yes"), 2, "700 is no pH (0 to 14 pH is possible)"),

@@ -175,29 +175,49 @@ class TestWithDaemon:
 
     def test_a_mistake_in_the_file_leaves_the_commands_usable(self, site: Path, tidewatt: Any) -> None:
         wait_for((site / "last-good.toml").exists)
-        path = site / "half.toml"
-        path.write_text((site / "config.toml").read_text() + "typo = 1\n[web.x]\n")
+        path = site / "config.toml"
+        good = path.read_text()
+        expected: dict[tuple[str, ...], int] = {verb: tidewatt(*verb).code for verb in self.USABLE}
+        path.write_text(good + "typo = 1\n[web.x]\n")
+        try:
+            self._use(path, site / "last-good.toml", expected, tidewatt)
+        finally:
+            path.write_text(good)
+
+    USABLE = (
+        ("status",), ("devices",), ("outputs",), ("devices", "enable", "tank"), ("test", "tank"), ("series",),
+        ("readings", "tank.*", "--limit", "1000000"), ("events", "--limit", "100000"), ("db", "status"),
+        ("clock",), ("files",),
+    )  # fmt: skip
+
+    def _use(self, path: Path, last_good: Path, expected: dict[tuple[str, ...], int], tidewatt: Any) -> None:
         line = path.read_text().splitlines().index("typo = 1") + 1
-        for verb in (
-            ("status",), ("devices",), ("outputs",), ("devices", "enable", "tank"), ("test", "tank"), ("series",),
-            ("readings", "tank.*", "--limit", "1000000"), ("events", "--limit", "100000"), ("db", "status"),
-            ("db", "backup", str(site / "copy")), ("clock",), ("files",),
-        ):  # fmt: skip
-            answer = tidewatt(*verb, "--config", str(path))
-            assert answer.code == (0 if verb[0] == "db" else tidewatt(*verb).code), (verb, answer.err)
+        backup = ("db", "backup", str(path.parent / "copy"))
+        for verb, code in (*expected.items(), (backup, 0)):
+            answer = tidewatt(*verb)
+            assert answer.code == code, (verb, answer.err)
             assert answer.out
             assert answer.err.startswith(
                 f"warning: {path}:{line}: devices.probe.typo: there is no such option"
             )
             assert answer.err.endswith(
-                ", and 1 more (tidewatt config check); going by the config that the daemon uses\n"
+                f", and 1 more (tidewatt config check); going by the last good config, {last_good}\n"
             )
         calibrate = ("calibrate", "tank.temperature", "--at", "25=25.2", "--yes")
         for refusing in (("selftest",), ("db", "migrate"), ("config", "check"), calibrate):
-            answer = tidewatt(*refusing, "--config", str(path))
+            answer = tidewatt(*refusing)
             assert answer.code == 1
             assert "warning" not in answer.out + answer.err
             assert f"{path}:{line}: devices.probe.typo" in answer.out + answer.err
+
+    def test_a_file_of_another_name_is_never_stood_in_for(self, site: Path, tidewatt: Any) -> None:
+        wait_for((site / "last-good.toml").exists)
+        other = site / "half.toml"
+        other.write_text((site / "config.toml").read_text() + "typo = 1\n")
+        answer = tidewatt("--config", str(other), "test", "tank")
+        assert (answer.code, answer.out) == (1, "")
+        assert "warning" not in answer.err
+        assert answer.err.endswith(f"is not taken instead: it is that of {site / 'config.toml'}\n")
 
     def test_wrong_questions_about_readings(self, tidewatt: Any) -> None:
         answer = tidewatt("readings", "tnk.temperature")

@@ -97,9 +97,12 @@ def test_without_a_daemon_it_says_what_is_missing_and_makes_nothing(
     assert "yet; the daemon makes it" in found["database"][0]["text"]
     for check in ("config", "software", "rights", "buses", "meter files"):
         assert [finding["state"] for finding in found[check]] == ["ok"], found[check]
+    assert found["meter files"][0]["text"].count(" (will be made)") == 2
     assert run(["--config", str(config), "doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert all(line.split()[0] in ("ok", "warning", "failed") for line in lines[: lines.index("")])
+    warned = sum(line.startswith("warning") for line in lines)
+    assert lines[-1].endswith(f", {warned} warning{'s' if warned > 1 else ''}")
 
 
 def test_an_invalid_config_is_told_and_the_service_is_still_looked_at(

@@ -81,7 +81,11 @@ def test_help_and_version_import_nothing_heavy() -> None:
             ["db", "generate", "…", "--head", "core_core@head"],
             "tidewatt: Invalid value for MSG: say in a few words",
         ),
-        (["readings"], "tidewatt: Missing argument 'SERIES...'."),
+        (["readings"], "tidewatt: Missing argument 'SERIES...'. tidewatt series lists what there is."),
+        (["intervals"], "tidewatt: Missing argument 'NMI'. tidewatt meters lists what there is."),
+        (["outputs", "set", "heater", "off"], "tidewatt: Missing option '--for'. How long: 90s, 30m, 2h;"),
+        (["outputs", "set", "heater"], "tidewatt: Missing argument 'LEVEL'. Write on, off, 40% or 0.4."),
+        (["db", "generate", "x"], "'--head'. The history that it continues. There are core_core@head, "),
         (["readings", "a", "--limit", "0"], "tidewatt: Invalid value for '--limit'"),
     ],
 )
@@ -138,8 +142,20 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     done = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.splitlines() == ["{", "0"]
+    assert done.stdout.splitlines() in (["{", "0"], ["{", "141"])
     assert done.stderr == ""
+
+
+def test_a_reader_that_was_never_there_is_no_failure_of_the_command() -> None:
+    """As `| head` has it in the middle of a long answer."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "edge.cli.main", "config", "schema"],
+            cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_a_bug_is_one_line_and_a_traceback_only_where_wanted(

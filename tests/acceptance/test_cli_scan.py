@@ -154,18 +154,35 @@ def test_a_bare_pi_is_told_what_is_missing(
 ) -> None:
     put(tmp_path / "pi", {"proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",
                           "boot/firmware/config.txt": "# nothing\n"})  # fmt: skip
-    out, err = scanned(config, tmp_path / "pi", capsys)
-    assert out == ""
+    _, err = scanned(config, tmp_path / "pi", capsys)
     assert "dtparam=i2c_arm=on" in err
     assert "dtoverlay=w1-gpio" in err
-    assert "nothing was found" in err
+    assert "nothing was found that is connected" in err
+
+
+def test_where_nothing_is_connected_this_machine_itself_is_what_to_begin_with(
+    tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none").mkdir()
+    out, err = scanned(config, tmp_path / "none", capsys)
+    assert '[[devices]]\nname = "host"\ndriver = "host"\n' in out
+    assert err.rstrip().endswith("tidewatt demo needs no config")
+    assert "tidewatt help first-sensor" in err
+    config.write_text(SITE + out)
+    assert run(["config", "check", str(config)]) == 0, capsys.readouterr().out
+    assert run(["--config", str(config), "test", "host"]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    out, err = scanned(config, tmp_path / "none", capsys)
+    assert out == ""
+    assert re.search(r"^this machine +its processor.* host$", err.replace(" \n", "\n"), re.M), err
 
 
 def test_without_a_config_or_with_a_bad_one_it_works_too(
     tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "none").mkdir()
-    assert "no such file" in scanned(tmp_path / "absent.toml", tmp_path / "none", capsys)[1]
+    said = scanned(tmp_path / "absent.toml", tmp_path / "none", capsys)[1]
+    assert said.count("no such file") == said.count("absent.toml") == 1
     config.write_text("[site]\n")
     assert "everything counts as new" in scanned(config, tmp_path / "none", capsys)[1]
 

@@ -182,8 +182,8 @@ def test_each_mistake_with_it_leads_back(walk: Walk) -> None:
 def test_a_module_written_as_the_handbook_says_keeps_its_table(walk: Walk) -> None:
     walk.pip_install("write-a-module")
     loop = walk.venv / "tidewatt_weather" / "loop.py"
-    loop.write_text(loop.read_text().replace("EVERY_S: Final = 60.0", "EVERY_S: Final = 0.2"))
-    walk.config.write_text(config_of("write-a-module") + f"interval_s = 0.5\n[web]\nport = {free_port()}\n")
+    loop.write_text(loop.read_text().replace("EVERY_S: Final = 60.0", "EVERY_S: Final = 86400.0"))
+    walk.config.write_text(config_of("write-a-module") + f"[web]\nport = {free_port()}\n")
     assert "weather w1  Observations." in walk.tidewatt("db", "migrate")
     assert "weather" in walk.tidewatt("db", "status")
     daemon = Child(
@@ -195,7 +195,7 @@ def test_a_module_written_as_the_handbook_says_keeps_its_table(walk: Walk) -> No
     )
     daemon.start()
     try:
-        wait_for(lambda: observations(walk) > 3, f"the module's rows\n{daemon.log_tail(20)}")
+        wait_for(lambda: observations(walk) > 0, f"a row, though it looks once a day\n{daemon.log_tail(20)}")
     finally:
         daemon.stop()
     assert "weather_observation" in walk.tidewatt("db", "detach", "weather", code=1)

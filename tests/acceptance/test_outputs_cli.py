@@ -76,6 +76,9 @@ def test_set_holds_for_a_while_and_release_ends_it(machine: Machine) -> None:
     assert released == {"who": "root", "why": "clean"}
     (set_body,) = [body for body in _events(machine, "override-set") if body["why"] == "cleaning"]
     assert set_body["who"] == "root"
+    again = machine.cli("outputs", "release", "pump")
+    assert (again.returncode, again.stderr) == (0, "pump had no override: nothing was released\n")
+    assert json.loads(machine.cli("outputs", "release", "pump", "--json").stdout)["released"] is False
 
 
 def _events(machine: Machine, kind: str) -> list[dict[str, Any]]:

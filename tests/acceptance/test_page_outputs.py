@@ -53,9 +53,9 @@ async def test_a_keeper_sees_what_is_on_and_why(page: Browser) -> None:
     heater = await page.text(item("heater"))
     assert "off" in heater
     assert "Safety" in heater
-    assert "because sump.temperature is 27.2, above its limit of 27" in heater
+    assert "because sump.temperature is 27.2 °C, above the limit 27 °C" in heater
     assert "since " in heater
-    assert "Overruled: thermostat tank wants on, because tank.temperature is 25.1, below 25.35" in heater
+    assert "Overruled: thermostat tank wants on (25.1 °C is too cold for 25.5 °C)" in heater
     light = await page.text(item("light"))
     assert "35 %" in light
     assert "By hand" in light
@@ -63,6 +63,7 @@ async def test_a_keeper_sees_what_is_on_and_why(page: Browser) -> None:
     assert "Reason given: water change" in light
     assert "On its way: now 20 %" in light
     assert "Overruled: schedule daylight wants 80 %" in light
+    assert "because it is on" not in await page.text(item("return")), "a default says no more than that"
     assert "The hardware says off" in await page.text(item("air"))
     outlet = await page.text(item("outlet"))
     assert f"faulted: {OUTPUT_ERROR}" in outlet
@@ -79,7 +80,7 @@ async def test_the_last_changes_are_there_with_their_causes(page: Browser) -> No
         await page.text(f"{item('heater')} .changes li:nth-child(2)"),
     )
     assert "on → off" in first
-    assert "above its limit of 27" in first
+    assert "above the limit 27 °C" in first
     assert "off → on ✕ failed" in second
     assert OUTPUT_ERROR in second
     assert "Without the daemon: off, by the pull of its line." in await page.text(f"{item('heater')} details")
@@ -126,7 +127,7 @@ async def test_the_level_has_a_chart(page: Browser) -> None:
 async def test_changes_are_told_without_a_reload(page: Browser, served: Served) -> None:
     await page.click(f"{item('heater')} summary")
     told = served.site.outputs_told
-    wants = cause("controller", "tank", "tank.temperature is 25.1, below 25.35", 1.0)
+    wants = cause("controller", "tank", "thermostat tank: 25.1 °C is too cold for 25.5 °C", 1.0)
     now = iso_utc(served.site.clock.now_ms())
     told[0] = output("heater", "heater", 1.0, wants, since=now)
     await page.until(f"document.querySelector('{item('heater')} .level').textContent.includes('on')")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from functools import cache
@@ -119,7 +120,7 @@ def test_a_point_with_a_fallback_ends_safe_and_goes_on() -> None:
     assert "input is lost" in shows_of(cases, "lost", "all inputs")["cause"]
 
 
-def test_people_are_told_what_every_output_does() -> None:
+def test_people_are_told_what_ends_unsafe_and_a_count_of_each_fault() -> None:
     done = tidewatt("selftest", "--config", str(UNSAFE / "no-breath.toml"))
     assert done.returncode == 1
     assert "return: off by hand for a day: UNSAFE: return: off for more than" in done.stdout
@@ -127,8 +128,24 @@ def test_people_are_told_what_every_output_does() -> None:
         "    to do: add off_max_s = 1800 and off_window_s = 7200 under [outputs.envelope] of return"
         in done.stdout
     )
-    assert "    heater off: " in done.stdout
+    assert "    heater-cutoff on: " in done.stdout
     assert done.stdout.rstrip().endswith("1 end UNSAFE")
+    table, _, cases = done.stdout.partition("\n\n")
+    assert "safe\n" not in cases, "what ends safe is only counted"
+    assert re.search(r"^off by hand for a day +\d+ +1 UNSAFE$", table, re.M), table
+    assert re.search(r"^reads 85 +2 +safe$", table, re.M), table
+
+
+def test_with_all_every_line_and_why_an_output_that_is_on_is_safe() -> None:
+    done = tidewatt("selftest", "--all", "--config", str(FALLS_BACK))
+    assert done.returncode == 0
+    _, _, lost = done.stdout.partition("tank.temperature: lost: safe\n")
+    heater = next(line for line in lost.splitlines() if line.startswith("    heater on: "))
+    assert "tank.temperature cannot be used" in heater
+    cases = len(outcome_of(FALLS_BACK)[1])
+    assert (done.stdout.count(": safe\n"), f"{cases} faults: every" in done.stdout) == (cases, True)
+    both = tidewatt("selftest", "--all", "--unsafe", "--config", str(FALLS_BACK))
+    assert (both.returncode, "exclude each other" in both.stderr) == (2, True)
 
 
 def test_a_site_without_outputs_is_told_so(tmp_path: Path) -> None:

@@ -176,6 +176,12 @@ def test_an_entry_point_that_is_no_address_is_told(value: str) -> None:
         load_entry(EntryPoint("pump", value, ENTRY_POINT_GROUP))
 
 
+@pytest.mark.parametrize("value", ["json:DRIVR", "drivrs.battery:DRIVER", "json.battery:DRIVER"])
+def test_an_entry_point_that_names_nothing_is_to_be_corrected(value: str) -> None:
+    with pytest.raises(Unusable, match=r"; correct the entry point, or update or remove its package$"):
+        load_entry(EntryPoint("pump", value, ENTRY_POINT_GROUP))
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
@@ -196,4 +202,5 @@ def test_an_import_that_fails_names_the_line(
         load_entry(EntryPoint("pump", f"{name}:PUMP", ENTRY_POINT_GROUP))
     assert said.format(file=f"{name}.py") in str(caught.value)
     assert str(caught.value).endswith("update or remove its package")
+    assert "entry point" not in str(caught.value)
     assert faults.__file__ not in str(caught.value)

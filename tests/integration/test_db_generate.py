@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import render_python_code
+from alembic.operations.ops import CreateIndexOp, CreateTableOp, UpgradeOps
 from click.testing import CliRunner, Result
-from sqlalchemy import Column, Integer, MetaData, Table
+from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, Text
 
 from edge.cli.db import db
 from edge.cli.support import Cli, Refused
-from migrations import generate, modules, runner
+from migrations import generate, modules, runner, tidy
 from migrations.modules import MODULES, Side, find, revisions
 
 
@@ -110,6 +113,67 @@ def test_it_writes_only_into_its_own_folder_and_only_about_its_own_tables(
         runner.downgrade(module, connection)
 
 
+@pytest.mark.parametrize(
+    ("ids", "following"),
+    [
+        ((), "0001"),
+        (("0001", "0002"), "0003"),
+        (("w1",), "w2"),
+        (("w9",), "w10"),
+        (("step_007",), "step_008"),
+        (("w1", "w3", "w2"), "w4"),
+        (("69b09eb0d282", "0099"), "0100"),
+    ],
+)
+def test_the_next_id_is_the_next_number_as_the_history_counts(ids: tuple[str, ...], following: str) -> None:
+    line = [modules.Revision(module="weather", id=name, down=None, title="", path=Path(name)) for name in ids]
+    assert generate.next_id(line) == following
+
+
+def test_a_history_that_does_not_count_goes_on_with_ids_like_alembics() -> None:
+    line = [modules.Revision(module="weather", id="69b09eb0d282", down=None, title="", path=Path("x"))]
+    assert re.fullmatch("[0-9a-f]{12}", generate.next_id(line))
+
+
+def test_the_file_is_as_a_person_would_have_written_it(folder: Path, declare: Callable[[str], None]) -> None:
+    declare("extra")
+    assert ask('a  place for "extras".', "--head", "meters_core@head").exit_code == 0
+    (made,) = (folder / "edge" / "meters" / "versions").glob("0002_*.py")
+    source = made.read_text()
+    assert source.startswith(
+        '"""A place for \'extras\'.\n\nMakes extra.\n"""\n\nfrom __future__ import annotations\n\nimport'
+    )
+    assert "###" not in source and "lembic -" not in source
+    assert (
+        '    op.create_table(\n        "extra",\n        sa.Column("id", sa.Integer(), nullable=False),\n'
+        in source
+    )
+    assert source.endswith('def downgrade() -> None:\n    op.drop_table("extra")\n')
+    assert revisions(find(Side.EDGE, "meters"))[-1].title == "A place for 'extras'."
+
+
+def test_a_long_step_has_an_argument_a_line_whatever_stands_in_it() -> None:
+    table = Table(
+        "notes",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("note", Text, server_default="it's (not # ###", nullable=False),
+        CheckConstraint("length(note) < 9", name="short"),
+    )
+    wanted = UpgradeOps([CreateTableOp.from_table(table), CreateIndexOp("ix", "notes", ["note"])])
+    assert tidy.steps(render_python_code(wanted)).splitlines() == [
+        "op.create_table(",
+        '        "notes",',
+        '        sa.Column("id", sa.Integer(), nullable=False),',
+        """        sa.Column("note", sa.Text(), server_default="it's (not # ###", nullable=False),""",
+        '        sa.CheckConstraint("length(note) < 9", name="short"),',
+        '        sa.PrimaryKeyConstraint("id"),',
+        "    )",
+        '    op.create_index("ix", "notes", ["note"], unique=False)',
+    ]
+    assert tidy.docstring("notes", wanted.ops) == "Notes.\n\nMakes notes.\n"
+
+
 def test_nothing_is_written_while_tables_and_history_agree(folder: Path) -> None:
     before = files(folder)
     assert "nothing to do" in ask("notes", "--head", "meters_core@head").output
@@ -127,7 +191,7 @@ def test_an_empty_step_needs_no_database(folder: Path, side: str, upstream: tupl
     (made,) = files(folder).keys() - before.keys()
     assert made == f"{side}/core/versions/{int(last) + 1:04}_fill_it.py"
     source = (folder / made).read_text()
-    assert "op." not in source
+    assert source.startswith('"""Fill it."""\n') and "op." not in source
     assert f'down_revision: str | None = "{last}"' in source
 
 

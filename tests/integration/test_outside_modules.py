@@ -103,7 +103,7 @@ def test_its_next_step_is_written_into_its_own_folder(cli: Cli, installed: Insta
             '\nstation = Table("weather_station", metadata, Column("id", Integer, primary_key=True))\n'
         )
     before = {path.name for path in (package / "versions").glob("*.py")}
-    assert "wrote" in say(cli, "generate", "stations", "--head", "weather_core@head", "--rev-id", "w2")
+    assert "wrote" in say(cli, "generate", "stations", "--head", "weather_core@head")
     (made,) = {path.name for path in (package / "versions").glob("*.py")} - before
     assert made == "w2_stations.py"
     source = (package / "versions" / made).read_text()

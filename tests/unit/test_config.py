@@ -14,7 +14,7 @@ from edge.mistakes import ConfigInvalid
 from edge.options import field_types, is_model, item_types
 from edge.settings import load
 
-TEN_MISTAKES = """\
+MANY_MISTAKES = """\
 [site]
 name = "Reef 1"
 timezone = "Europe/Wien"
@@ -51,8 +51,8 @@ def check(path: Path, text: str) -> list[tuple[int, str, str]]:
     return [(mistake.line, mistake.key, mistake.text) for mistake in caught.value.mistakes]
 
 
-def test_ten_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    found = check(tmp_path / "c.toml", TEN_MISTAKES)
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    found = check(tmp_path / "c.toml", MANY_MISTAKES)
     assert [(line, key) for line, key, _ in found] == [
         (2, "site.name"),
         (3, "site.timezone"),
@@ -64,6 +64,7 @@ def test_ten_mistakes_are_told_at_once(tmp_path: Path) -> None:
         (19, "devices.tank.driver"),
         (22, "devices.tank.name"),
         (24, "devices.tank.interval_s"),
+        (25, "devices.tank.points.temprature"),
     ]
     texts = " ".join(text for _, _, text in found)
     for hint in ("flush_interval_s", "web?", "sim?", "first device", "IANA"):
@@ -105,6 +106,57 @@ def test_an_unknown_driver_does_not_hide_the_devices_other_mistakes(tmp_path: Pa
         (6, "devices.tank.interval_s"),
     ]
     assert "did you mean sim?" in found[0][2]
+
+
+SLIPS = """\
+[site]
+name = "a"
+[[devices]]
+name = "tank"
+driver = "smi"
+intervall_s = 5.0
+bus = 3
+[devices.points.temprature]
+hihg = 30
+[[devices]]
+nmae = "sump"
+driver = "sim"
+[[devices]]
+name = "volts"
+driver = "ads1115"
+chanels = {}
+timeout = "x"
+"""
+
+
+def test_misspelt_options_hide_nothing_and_are_told_once(tmp_path: Path) -> None:
+    found = check(tmp_path / "config.toml", SLIPS)
+    assert [(line, key) for line, key, _ in found] == [
+        (5, "devices.tank.driver"),
+        (6, "devices.tank.intervall_s"),
+        (7, "devices.tank.bus"),
+        (8, "devices.tank.points.temprature"),
+        (9, "devices.tank.points.temprature.hihg"),
+        (11, "devices[1].nmae"),
+        (16, "devices.volts.chanels"),
+        (17, "devices.volts.timeout"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "slip", ["intervall_s = 2.0", "interval_s = 0", 'intervall_s = "x"', "interval_s = 2\nintervall_s = 3"]
+)
+def test_a_slip_makes_up_no_other_mistake(tmp_path: Path, slip: str) -> None:
+    text = (
+        f'[site]\nname = "a"\n[[devices]]\nname = "t"\ndriver = "sim"\n{slip}\n[devices.points.ph]\nlow = 7\n'
+    )
+    ((_, key, _),) = check(tmp_path / "config.toml", text)
+    assert key in ("devices.t.intervall_s", "devices.t.interval_s")
+
+
+def test_a_misspelt_section_is_not_missing_as_well(tmp_path: Path) -> None:
+    ((line, key, said),) = check(tmp_path / "config.toml", '[sit]\nname = "a"\n')
+    assert (line, key, said) == (1, "sit", "there is no such option; did you mean site?")
 
 
 def test_a_list_of_tables_that_stands_once_is_told_its_whole_heading(tmp_path: Path) -> None:

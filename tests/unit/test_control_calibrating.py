@@ -25,7 +25,7 @@ def in_hand(site: Site, series: str, reason: str = CALIBRATING) -> None:
 
 def findings(site: Site) -> list[tuple[Found, Severity, str]]:
     assert site.out is not None
-    return [(each.kind, each.severity, each.text) for each in site.out.findings]
+    return [(each.kind, each.severity, each.told) for each in site.out.findings]
 
 
 @pytest.mark.parametrize("reason", [CALIBRATING, f"tank.probe: {CALIBRATING}"])

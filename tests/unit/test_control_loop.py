@@ -12,10 +12,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from drivers.base import Quality
 from edge.clock import FakeClock
 from edge.control import loop as loop_module
 from edge.control.bank import STUCK_S, Bank
 from edge.control.heat import Sums
+from edge.control.inputs import START_QUIET_S
 from edge.control.journal import changes_of
 from edge.control.loop import TICK_GAP_S, TICK_S, ControlHangs, ControlLoop, inputs_of
 from edge.control.memory import Memory
@@ -127,6 +129,69 @@ async def test_a_persons_word_is_driven_journalled_and_shown(site: Site) -> None
     await site.ask(Release(output="heater", who="ada"))
     assert site.heater.level == 0.0
     assert len(site.told("override-released")) == len(site.told("override-ended")) == 1
+
+
+TWO_PROBES = Thermostat(
+    name="tank", input="tank.temperature", second="sump.temperature", target=25.5, band=0.4, heat=("heater",)
+)
+SPARE = "sump.temperature cannot be used, tank.temperature is all there is"
+
+
+async def read_probes(site: Site, *readable: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """A second passes in which these probes are read, and the others in vain; what was found then."""
+    site.events.clear()
+    site.clock.pass_s(1.0)
+    for series in ("tank.temperature", "sump.temperature"):
+        well = series.startswith(readable)
+        value, quality = (25.0, Quality.GOOD) if well else (None, Quality.BAD)
+        site.image.put(a_reading(site.clock, series, value, quality=quality))
+    await site.tick(0.0)
+    return findings(site)
+
+
+def findings(site: Site) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (event["kind"], event["subject"], event["body"]) for event in site.events if event["kind"] != "output"
+    ]
+
+
+async def test_what_is_over_is_told_without_advice_and_only_when_it_is_over(tmp_path: Path) -> None:
+    """Both probes go one after the other, and come back likewise."""
+    rules = replace(rules_of("heater", "light"), thermostats=(TWO_PROBES,))
+    async with Site(tmp_path, rules).open() as site:
+        assert await read_probes(site, "tank", "sump") == []
+        assert await read_probes(site, "tank") == [
+            ("spare-probe-lost", "sump.temperature", {"text": f"{SPARE}; mend it while that one works"})
+        ]
+        (kind, subject, lost), over = await read_probes(site, "nothing")
+        assert (kind, subject) == ("input-lost", "heater")
+        fact = lost["text"].removesuffix("; check the probe and its bus")
+        assert fact != lost["text"] and {"tank.temperature", "sump.temperature"} <= set(fact.split())
+        assert over == ("spare-probe-lost", "sump.temperature", {"ended": True, "text": SPARE, "still": fact})
+        (kind, _, second), over = await read_probes(site, "sump")
+        second_fact = "tank.temperature cannot be used, sump.temperature regulates"
+        assert (kind, second["text"].split(";")[0]) == ("second-probe-in-use", second_fact)
+        assert over == ("input-lost", "heater", {"ended": True, "text": fact}), "it has one again"
+        (over,) = await read_probes(site, "tank", "sump")
+        assert over[2] == {"ended": True, "text": second_fact}
+
+
+async def test_a_lost_probe_is_not_over_while_another_is_waited_for(tmp_path: Path) -> None:
+    """A reload replaces the sound one: until that was read nothing new is told, and nothing ends."""
+    rules = replace(rules_of("heater", "light"), thermostats=(TWO_PROBES,))
+    async with Site(tmp_path, rules).open() as site:
+        await read_probes(site, "tank", "sump")
+        await read_probes(site, "tank")
+        site.image.drop("tank.temperature")
+        site.events.clear()
+        for _ in range(5):
+            await site.tick()
+        assert findings(site) == []
+        assert any(SPARE in text for text in site.problems.texts()), "it is shown as well"
+        await site.tick(START_QUIET_S)
+        (kind, _, _), over = findings(site)
+        assert (kind, over[0], "still" in over[2]) == ("input-lost", "spare-probe-lost", True)
+        assert not any(SPARE in text for text in site.problems.texts())
 
 
 async def test_what_stays_is_stored_once_and_then_now_and_then(site: Site) -> None:

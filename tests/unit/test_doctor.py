@@ -164,6 +164,17 @@ def test_a_folder_of_somebody_else_fails_and_one_open_to_all_warns(patient: Any,
     assert states(records.folders(found)) == ["ok"]
 
 
+def test_a_folder_that_is_not_there_yet_is_said_to_be_made(tmp_path: Path) -> None:
+    path, folder = tmp_path / "config.toml", tmp_path / "not" / "yet"
+    path.write_text(CONFIG.format(folder=folder, delivers="false"))
+    (verdict,) = machine.rights(look(path))
+    assert verdict.state == "ok"
+    assert f"{folder} (will be made)" in verdict.text
+    folder.mkdir(parents=True)
+    (verdict,) = machine.rights(look(path))
+    assert "will be made" not in verdict.text
+
+
 def _with(patient: Patient, **changes: Any) -> Patient:
     return replace(patient, **changes)
 
@@ -210,9 +221,18 @@ def test_a_full_disk_fails_and_a_budget_beyond_it_warns(patient: Any) -> None:
     assert any("lower budget_mb" in verdict.text for verdict in machine.disk(greedy))
 
 
-def test_a_worn_card_warns(patient: Any) -> None:
-    found = _with(patient(), state={"store": {"card_life_years": 0.4}})
-    assert any("the card lasts 0.4 years" in verdict.text for verdict in machine.disk(found))
+@pytest.mark.parametrize(
+    ("own", "advice"), [(9e9, "raise flush_interval_s"), (5e7, "other programs write most")]
+)
+def test_a_worn_card_warns_of_who_wears_it(patient: Any, own: float, advice: str) -> None:
+    told = {"card_life_years": 0.4, "bytes_written_day": own, "disk_written_day_bytes": 1e10}
+    (text,) = [
+        verdict.text
+        for verdict in machine.disk(_with(patient(), state={"store": told}))
+        if "lasts" in verdict.text
+    ]
+    assert "the card lasts 0.4 years" in text
+    assert advice in text
 
 
 def test_buses_that_are_missing_are_named_with_who_needs_them(patient: Any, tmp_path: Path) -> None:

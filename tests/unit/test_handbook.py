@@ -98,9 +98,23 @@ async def test_every_chapter_is_served_and_leads_on(client: httpx.AsyncClient) -
     "topic", ["nothing", "../../pyproject", "%2e%2e%2fsecurity", "README.md", "page.jpg"]
 )
 async def test_what_is_no_chapter_is_not_there(client: httpx.AsyncClient, topic: str) -> None:
-    answer = await client.get(f"/handbook/{topic}")
+    answer = await client.get(f"/handbook/{topic}", headers={"Accept": "application/json"})
     assert answer.status_code == 404
     assert "there is" in answer.json()["error"] or "/handbook lists" in answer.json()["error"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("accept", ["*/*", "text/html,application/xhtml+xml,*/*;q=0.8"])
+async def test_a_reader_who_asks_for_no_chapter_is_led_back(client: httpx.AsyncClient, accept: str) -> None:
+    answer = await client.get("/handbook/frist-sensor%3Cscript%3E" + "x" * 100, headers={"Accept": accept})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"] == security.CONTENT_SECURITY_POLICY
+    assert "no chapter “frist-sensor&lt;script&gt;x" in answer.text
+    assert "x" * 81 not in answer.text
+    assert '<a href="/handbook">All chapters</a>' in answer.text
+    assert '<a href="/handbook/first-sensor">' in answer.text
+    assert "aria-current" not in answer.text
 
 
 @pytest.mark.anyio

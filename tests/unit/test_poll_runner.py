@@ -330,6 +330,7 @@ async def test_status_is_plain_json_of_the_contract() -> None:
             {
                 "series": "a.v",
                 "unit": "°C",
+                "decimals": 2,
                 "value": 25.0,
                 "quality": "good",
                 "reason": "",

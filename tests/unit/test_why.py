@@ -20,7 +20,7 @@ def test_a_sentence_says_what_since_when_why_until_when_and_who_lost() -> None:
     site.tick(1, Override(output="heater", level=1.0, remaining_s=1800, who="anna"))
     site.tick(600)
     assert sentence("heater", site.state, site.now, site.rules) == (
-        "heater is off since 10:00 because sump.temperature above 27 is the limit; "
+        "heater is off since 10:00 because sump.temperature is 28.0 °C, above the limit 27 °C; "
         "overruled: anna's hand (on), thermostat tank (on)."
     )
     site.put(sump__temperature=25.0).tick(300)
@@ -42,8 +42,35 @@ def test_without_a_clock_durations_speak() -> None:
     site.tick()
     site.tick(30)
     text = sentence("light", site.state, site.now, site.rules)
-    assert text == "light is off for 30 s because nothing else asks for anything."
+    assert text == "light is off for 30 s because it is off by default."
     assert why("light", site.state, site.now, site.rules)["since"] is None
+
+
+def test_a_thermostat_says_its_value_and_its_target() -> None:
+    site = Site(heater(), thermostats=[tank(band=0.5)])
+
+    def said(value: float) -> str:
+        site.put(tank__temperature=value).tick()
+        return site.decision().cause.text
+
+    assert said(25.6) == "thermostat tank: 25.6 °C is warm enough for 25.5 °C"
+    assert said(25.3) == "thermostat tank: 25.3 °C, it heats below 25.25 °C"
+    assert said(25.2) == "thermostat tank: 25.2 °C is too cold for 25.5 °C"
+    assert said(25.6) == "thermostat tank: 25.6 °C, it heats up to 25.75 °C"
+    assert said(25.75) == "thermostat tank: 25.75 °C is warm enough for 25.5 °C"
+
+
+def test_one_that_cools_says_it_the_other_way_round() -> None:
+    site = Site(output("chiller"), thermostats=[tank(heat=(), cool=("chiller",), band=0.5)])
+
+    def said(value: float) -> str:
+        site.put(tank__temperature=value).tick()
+        return site.decision("chiller").cause.text
+
+    assert said(25.4) == "thermostat tank: 25.4 °C is cool enough for 25.5 °C"
+    assert said(25.7) == "thermostat tank: 25.7 °C, it cools above 25.75 °C"
+    assert said(26.0) == "thermostat tank: 26.0 °C is too warm for 25.5 °C"
+    assert said(25.4) == "thermostat tank: 25.4 °C, it cools down to 25.25 °C"
 
 
 def test_since_another_day_names_the_day() -> None:
