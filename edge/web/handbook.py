@@ -15,6 +15,7 @@ from typing import Final
 FOLDER: Final = Path(__file__).parent / "handbook"
 CONTENTS: Final = "README"
 PICTURES: Final = ("page.png",)
+TOPIC_LENGTH_MAX: Final = 80
 _ENTRY: Final = re.compile(r"^(?:\d+\.|-) \[([^\]]+)\]\(([\w-]+)\.md\)(?:: (.+(?:\n  .+)*))?", re.MULTILINE)
 
 
@@ -53,6 +54,11 @@ def find(topic: str) -> Chapter | None:
     return next((chapter for chapter in (HANDBOOK, *chapters()) if topic == chapter.topic), None)
 
 
+def has(topic: str) -> bool:
+    """Whether there is a chapter or a picture of that name."""
+    return topic in PICTURES or find(topic) is not None
+
+
 def mentions(words: str) -> list[str]:
     """The chapters that say these words, by topic."""
     wanted = words.casefold()
@@ -63,21 +69,33 @@ def page(chapter: Chapter) -> str:
     """A chapter as the local page shows it."""
     from edge.web.markdown import render
 
+    return _page(chapter.title, render(chapter.text, _address), _steps(chapter), chapter)
+
+
+def missing(topic: str) -> str:
+    """What a browser shows of a chapter that there is not, with the way to those that there are."""
+    words = (
+        f"<h1>No such chapter</h1><p>The handbook has no chapter “{escape(topic[:TOPIC_LENGTH_MAX])}”. "
+        f'<a href="{HANDBOOK.address}">All chapters</a></p>'
+    )
+    return _page("No such chapter", words)
+
+
+def _page(title: str, article: str, steps: str = "", here: Chapter | None = None) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(chapter.title)} · tidewatt</title>"
+        f"<title>{escape(title)} · tidewatt</title>"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         '<link rel="icon" href="/page/icon.svg" type="image/svg+xml">'
         '<link rel="stylesheet" href="/page/style.css"><link rel="stylesheet" href="/page/handbook.css">'
         '</head><body class="handbook"><a class="skip" href="#chapter">To the chapter</a>'
-        f'<nav aria-label="Chapters"><a class="home" href="/">← Status page</a>{_contents(chapter)}</nav>'
-        f'<main id="chapter" tabindex="-1"><article>{render(chapter.text, _address)}</article>'
-        f"{_steps(chapter)}</main></body></html>"
+        f'<nav aria-label="Chapters"><a class="home" href="/">← Status page</a>{_contents(here)}</nav>'
+        f'<main id="chapter" tabindex="-1"><article>{article}</article>{steps}</main></body></html>'
     )
 
 
-def _contents(here: Chapter) -> str:
+def _contents(here: Chapter | None) -> str:
     entries = "".join(
         f'<li><a href="{chapter.address}"{_current(chapter, here)}>{escape(chapter.title)}</a></li>'
         for chapter in (HANDBOOK, *chapters())
@@ -85,7 +103,7 @@ def _contents(here: Chapter) -> str:
     return f"<ul>{entries}</ul>"
 
 
-def _current(chapter: Chapter, here: Chapter) -> str:
+def _current(chapter: Chapter, here: Chapter | None) -> str:
     return ' aria-current="page"' if chapter == here else ""
 
 

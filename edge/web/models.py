@@ -82,14 +82,20 @@ class StoreStatus(TypedDict):
     flush_interval_s: Annotated[float, Field(description="what a power cut can lose at most, in seconds")]
     last_commit: TimeOrNone
     bytes: Annotated[Count, Field(description="size of the database files")]
-    bytes_written: Annotated[Count, Field(description="bytes written to the disk since the start")]
+    bytes_written: Annotated[Count, Field(description="by tidewatt since the start")]
+    bytes_written_day: NotRequired[
+        Annotated[float | None, Field(description="by tidewatt a day; null: it has not run for an hour yet")]
+    ]
     disk_written_day_bytes: Annotated[
         float | None,
-        Field(description="bytes a day written to the whole disk, by anybody; null: not known yet"),
+        Field(description="a day to the whole disk, by tidewatt and all other programs; null: as above"),
     ]
+    on_card: NotRequired[Annotated[bool, Field(description="whether the disk is a Pi's card")]]
     card_life_years: Annotated[
         float | None,
-        Field(description="years until a card of this size has had 500 full writes at that rate"),
+        Field(
+            description="years until a Pi's card has had 500 full writes at that rate; null: no card, or as above"
+        ),
     ]
     disk_free_bytes: Count
     commits_total: NotRequired[Annotated[Count, Field(description="transactions since the start")]]
@@ -207,6 +213,7 @@ class PointValue(TypedDict):
 
     series: SeriesName
     unit: UnitName
+    decimals: NotRequired[Annotated[Count | None, Field(description="that are worth showing")]]
     value: Annotated[float | None, Field(description="null when there is none")]
     quality: Annotated[QualityName | None, Field(description="null before the first reading")]
     reason: Annotated[str, Field(description="why it is not good")]

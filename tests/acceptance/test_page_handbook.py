@@ -56,3 +56,14 @@ async def test_a_newcomer_finds_the_way_from_the_page(reader: Browser, served: S
     await reader.click("article a[href='#tidewatt-doctor']")
     await reader.until("document.querySelector('#tidewatt-doctor').getBoundingClientRect().top < 200")
     await follow(reader, "nav .home", "reef-1")
+
+
+@pytest.mark.anyio
+async def test_an_address_of_no_chapter_is_a_page_with_the_way_back(reader: Browser, served: Served) -> None:
+    await reader.screen(360, 740)
+    await reader.goto(f"{served.url}handbook/frist-sensor")
+    assert await reader.text("h1") == "No such chapter"
+    assert await reader.evaluate("document.documentElement.scrollWidth") == 360
+    await follow(reader, "article a[href='/handbook']", "Handbook")
+    # The browser itself notes the 404.
+    reader.errors[:] = [error for error in reader.errors if "404" not in error]

@@ -86,6 +86,15 @@ const stream = new Stream({
   },
 });
 
+// A small screen begins with what a keeper looks at; the rest is a touch away.
+const small = matchMedia("(max-width: 640px)");
+function fold() {
+  for (const part of document.querySelectorAll("details.fold")) part.open = !small.matches;
+}
+small.addEventListener("change", fold);
+fold();
+byId("more-events").addEventListener("click", () => byId("events").classList.add("is-whole"));
+
 byId("zone").textContent = zone();
 setInterval(() => cards.tick(), 1000);
 await loadDevices();

@@ -9,9 +9,16 @@ const BUCKET_MS = 15_000;
 const GAP_MS = 390_000;
 const BATCH = 16;
 const OLD_S_MIN = 15;
+// What is read once a minute is never older while all is well.
+const FRESH_S = 90;
 const STATE_WORDS = {
   up: "up", failing: "failing", parked: "parked", disabled: "switched off", starting: "starting", stuck: "stuck",
 };
+
+// A device with one value and nothing to tell needs no heading of its own on a small screen.
+function shape({ node, list, up }) {
+  node.classList.toggle("is-single", up && list.childElementCount === 1);
+}
 
 export class Cards {
   constructor(parent, empty, open) {
@@ -47,7 +54,7 @@ export class Cards {
       const list = make("ul", { class: "rows" });
       const title = make("h3", {}, make("span", {}, device), state);
       const node = make("article", { class: "panel card", "data-device": device }, title, list);
-      card = { node, list, state, interval: 0 };
+      card = { node, list, state, interval: 0, up: false };
       this.cards.set(device, card);
       this.parent.append(node);
       this.empty.hidden = true;
@@ -60,6 +67,8 @@ export class Cards {
     if (!card) return;
     card.state.className = `state is-${state}`;
     setText(card.state, state === "up" ? "" : (STATE_WORDS[state] ?? state));
+    card.up = state === "up";
+    shape(card);
   }
 
   row(series, device = series.split(".", 1)[0]) {
@@ -77,7 +86,8 @@ export class Cards {
     const button = make(
       "button",
       { type: "button", class: "row", "aria-haspopup": "dialog", "data-series": series },
-      make("span", { class: "name" }, make("span", { class: "point" }, pointName(series, device)),
+      make("span", { class: "name" }, make("span", { class: "of", "aria-hidden": "true" }, device),
+        make("span", { class: "point" }, pointName(series, device)),
         make("span", { class: "under" }, row.tag, row.age)),
       row.svg,
       make("span", { class: "amount" }, row.number, " ", row.unitNode),
@@ -87,6 +97,7 @@ export class Cards {
     row.item = make("li", {}, button);
     row.item.dataset.series = series;
     card.list.append(row.item);
+    shape(card);
     this.rows.set(series, row);
     this.seen.observe(row.item);
     return row;
@@ -102,7 +113,6 @@ export class Cards {
     setText(row.number, number);
     setText(row.unitNode, unit);
     row.number.classList.toggle("is-none", reading.value === null);
-    setText(row.age, ago(this.ageOf(row)));
     this.mark(row);
     if (reading.ts) this.note(row, reading);
     if (row.visible) this.draw(row);
@@ -128,6 +138,9 @@ export class Cards {
     else if (old) words = "old value";
     setText(row.tag, words);
     row.tag.hidden = !words;
+    // That a value is of now goes without saying.
+    row.age.hidden = !old && this.ageOf(row) < FRESH_S;
+    setText(row.age, row.age.hidden ? "" : ago(this.ageOf(row)));
     row.button.className = `row${quality === "bad" ? " is-bad" : ""}${quality === "estimated" ? " is-estimated" : ""}${old ? " is-old" : ""}`;
   }
 
@@ -143,7 +156,6 @@ export class Cards {
   tick() {
     for (const row of this.rows.values()) {
       if (!row.reading) continue;
-      setText(row.age, ago(this.ageOf(row)));
       this.mark(row);
     }
   }
@@ -154,6 +166,7 @@ export class Cards {
       if (!row) continue;
       this.seen.unobserve(row.item);
       row.item.remove();
+      shape(row.card);
       this.rows.delete(name);
       if (!row.card.list.childElementCount) {
         row.card.node.remove();

@@ -1,6 +1,6 @@
-// Charts and sparklines in SVG.  Points are { t: ms, v: number | null, min, max, bad, reason }.
+// Charts and sparklines in SVG.  Points are { t: ms, v: number | null, min, max, bad, reason }; changes are { t, text }.
 
-import { LOCALE, decimal, makeSvg, quantity } from "./format.js";
+import { LOCALE, decimal, makeSvg, scaling } from "./format.js";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -101,7 +101,7 @@ function timeText(at, span) {
 }
 
 // Draws into `svg` and returns where things are, for the cursor; null when there is nothing to draw.
-export function chart(svg, { points, from, to, unit, decimals, gapMs, width, height }) {
+export function chart(svg, { points, changes, from, to, unit, decimals, gapMs, width, height }) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("width", width);
   svg.setAttribute("height", height);
@@ -112,24 +112,22 @@ export function chart(svg, { points, from, to, unit, decimals, gapMs, width, hei
   }
   const pad = (span[1] - span[0]) * 0.06;
   const [low, high] = [span[0] - pad, span[1] + pad];
-  const scale = valueTicks(low, high, height < 260 ? 4 : 6);
-  const labels = scale.ticks.map((tick) => (isBytes(unit) ? quantity(tick, unit, 0).join(" ") : decimal(tick, scale.decimals)));
+  const [times, scaled] = scaling(low, high, unit);
+  const scale = valueTicks(low * times, high * times, height < 260 ? 4 : 6);
+  const labels = scale.ticks.map((tick) => decimal(tick, scale.decimals));
   const left = 14 + 7.2 * Math.max(...labels.map((label) => label.length), 3);
   const x = (t) => left + ((t - from) / (to - from)) * (width - left - MARGIN.right);
   const y = (v) => height - MARGIN.bottom - ((v - low) / (high - low)) * (height - MARGIN.top - MARGIN.bottom);
   const lines = runs(points, gapMs);
   svg.replaceChildren(
-    ...grid({ scale, labels, left, x, y, from, to, unit, width, height }),
+    ...grid({ scale, labels, left, x, y: (tick) => y(tick / times), from, to, unit: scaled, width, height }),
+    ...changeMarks(changes, x, height - MARGIN.bottom),
     makeSvg("path", { d: lines.filter((run) => run.length > 1).map((run) => band(run, x, y)).join(""), class: "band" }),
     makeSvg("path", { d: lines.map((run) => path(run, x, y)).join(""), class: "line" }),
     ...badMarks(points, x, height - MARGIN.bottom),
     makeSvg("g", { class: "cursor" }),
   );
   return { x, y, left, right: width - MARGIN.right, top: MARGIN.top, bottom: height - MARGIN.bottom };
-}
-
-function isBytes(unit) {
-  return unit === "B" || unit === "B/s";
 }
 
 function grid({ scale, labels, left, x, y, from, to, unit, width, height }) {
@@ -147,7 +145,7 @@ function grid({ scale, labels, left, x, y, from, to, unit, width, height }) {
     parts.push(makeSvg("text", { x: place, y: base + 19, class: "label middle" }, timeText(at, to - from)));
   }
   parts.push(makeSvg("line", { x1: left, x2: width - MARGIN.right, y1: height - MARGIN.bottom, y2: height - MARGIN.bottom, class: "tick" }));
-  if (unit && !isBytes(unit)) parts.push(makeSvg("text", { x: left - 8, y: 14, class: "label end unit" }, unit));
+  if (unit) parts.push(makeSvg("text", { x: left - 8, y: 14, class: "label end unit" }, unit));
   return parts;
 }
 
@@ -163,6 +161,13 @@ function badMarks(points, x, base) {
   return points
     .filter((point) => point.bad)
     .map((point) => makeSvg("path", { d: `M${x(point.t) - 3} ${base - 9}l6 6m0 -6l-6 6`, class: "bad-mark" }));
+}
+
+// Where what was measured did not change, but how it was told.
+function changeMarks(changes, x, base) {
+  return changes.map(({ t, text }) => (
+    makeSvg("path", { d: `M${x(t).toFixed(1)} ${MARGIN.top}V${base}`, class: "change" }, makeSvg("title", {}, text))
+  ));
 }
 
 export function cursor(svg, place, point) {

@@ -1,7 +1,7 @@
 // The chart of one series over an hour to a month.
 
 import { chart, cursor } from "./chart.js";
-import { make, makeSvg, pointName, quantity, setText, when } from "./format.js";
+import { duration, make, makeSvg, pointName, quantity, setText, when } from "./format.js";
 
 const HOUR = 3_600_000;
 const RANGES = {
@@ -11,6 +11,14 @@ const RANGES = {
   "30d": { from: "-30d", ms: 720 * HOUR, resolution: "PT1H", limit: 800, gapMs: 2 * HOUR },
 };
 const REFRESH_MS = 60_000;
+const CHANGES_ASKED = 100;
+const STEP_MS_MIN = 1000;
+// What makes a series jump while the water stands still; how it is told, by the kind of event.
+const CHANGES = {
+  "calibration-changed": () => "calibration changed",
+  "clock-stepped": ({ step_ms: ms }) => clockWords(ms),
+  "clock-confirmed": ({ ahead_ms: ms }) => clockWords(ms),
+};
 const byId = (id) => document.getElementById(id);
 
 export class Detail {
@@ -20,6 +28,7 @@ export class Detail {
     this.series = null;
     this.range = "1h";
     this.points = [];
+    this.changes = [];
     this.at = -1;
     this.asked = 0;
     this.svg = makeSvg("svg", { class: "chart", role: "img", tabindex: "0" });
@@ -60,7 +69,9 @@ export class Detail {
     setText(byId("chart-title"), `${series.split(".", 1)[0]} · ${pointName(series, series.split(".", 1)[0])}`);
     this.dialog.querySelector(`input[value="${range}"]`).checked = true;
     this.points = [];
+    this.changes = [];
     byId("plot").replaceChildren(make("p", { class: "quiet" }, "Loading…"));
+    byId("changes").replaceChildren();
     byId("summary").replaceChildren();
     setText(byId("readout"), "");
     if (!this.open) this.dialog.showModal();
@@ -79,13 +90,14 @@ export class Detail {
     const query = `series=${encodeURIComponent(this.series)}&from=${range.from}&resolution=${range.resolution}&limit=${range.limit}`;
     let words;
     try {
-      const answer = await fetch(`/api/v1/readings?${query}`);
+      const [answer, changes] = await Promise.all([fetch(`/api/v1/readings?${query}`), this.changed()]);
       const body = await answer.json();
       if (asked !== this.asked) return;
       if (answer.ok) {
         const [part] = body.readings;
         this.unit = part.unit;
         this.points = part.readings.map(toPoint);
+        this.changes = changes;
         this.draw();
         return;
       }
@@ -94,6 +106,22 @@ export class Detail {
       words = "The history cannot be reached now.";
     }
     if (asked === this.asked && !this.points.length) this.say(words);
+  }
+
+  // The series is shown without its marks where they cannot be had.
+  async changed() {
+    const kinds = Object.keys(CHANGES).map((kind) => `kind=${kind}`).join("&");
+    try {
+      const answer = await fetch(`/api/v1/events?${kinds}&limit=${CHANGES_ASKED}`);
+      if (!answer.ok) return [];
+      const { events } = await answer.json();
+      return events
+        .filter(({ kind, subject }) => kind.startsWith("clock-") || subject === this.series)
+        .map(({ ts, kind, body }) => ({ t: Date.parse(ts), text: CHANGES[kind](body) }))
+        .filter(({ text }) => text);
+    } catch {
+      return [];
+    }
   }
 
   say(words) {
@@ -125,14 +153,16 @@ export class Detail {
     const to = Math.max(this.points.at(-1).t, this.points[0].t + 60_000);
     const width = plot.clientWidth;
     if (!plot.contains(this.svg)) plot.replaceChildren(this.svg);
+    const changes = this.changes.filter(({ t }) => t >= to - range.ms && t <= to);
     this.place = chart(this.svg, {
-      points: this.points, from: to - range.ms, to, unit: this.unit, decimals: this.decimals, gapMs: range.gapMs,
+      points: this.points, changes, from: to - range.ms, to, unit: this.unit, decimals: this.decimals, gapMs: range.gapMs,
       width, height: width < 500 ? 240 : 320,
     });
     if (!this.place) {
       this.say("No usable values in this time.");
       return;
     }
+    byId("changes").replaceChildren(...changes.map(({ t, text }) => make("li", {}, `┆ ${when(new Date(t))}: ${text}`)));
     this.svg.setAttribute("aria-label", this.summarise());
     this.mark();
   }
@@ -185,6 +215,10 @@ export class Detail {
     const span = point.min !== undefined && point.min !== null ? ` (${this.text(point.min)} to ${this.text(point.max)})` : "";
     setText(byId("readout"), `${when(new Date(point.t))}: ${words}${point.bad ? "" : span}`);
   }
+}
+
+function clockWords(ms) {
+  return Math.abs(ms) < STEP_MS_MIN ? "" : `clock set ${duration(Math.abs(ms) / 1000)} ${ms < 0 ? "back" : "ahead"}`;
 }
 
 function toPoint(reading) {

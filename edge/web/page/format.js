@@ -4,6 +4,8 @@ export const LOCALE = "en-GB";
 const DECIMALS_MAX = 3;
 const SVG = "http://www.w3.org/2000/svg";
 const BYTES = ["B", "kB", "MB", "GB", "TB"];
+// What a unit means to a person at most, whatever its source counts in: a probe's sixteenth of a degree is 0.06.
+const DECIMALS_OF = { "°C": 2 };
 const clockTime = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const dayTime = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const whole = new Intl.NumberFormat(LOCALE);
@@ -44,13 +46,14 @@ export function decimal(value, decimals) {
   return fixed.get(digits).format(value);
 }
 
-export function bytes(number) {
+// `sharp` keeps a digit more: of what is watched while it grows.
+export function bytes(number, sharp = false) {
   let step = 0;
   while (Math.abs(number) >= 1000 && step < BYTES.length - 1) {
     number /= 1000;
     step += 1;
   }
-  return `${decimal(number, step && number < 100 ? 1 : 0)} ${BYTES[step]}`;
+  return `${decimal(number, step && (sharp || number < 100) ? 1 : 0)} ${BYTES[step]}`;
 }
 
 // Texts of the daemon mark what is to be typed with backticks.
@@ -59,15 +62,33 @@ export function setProse(node, text) {
   node.replaceChildren(...text.split("`").map((part, number) => (number % 2 ? make("code", {}, part) : part)));
 }
 
+// The powers of 1000 of a unit of bytes: 2 of "MB" and of "MB/s"; -1 of any other unit.
+function byteSteps(unit) {
+  return BYTES.indexOf(unit.replace("/s", ""));
+}
+
+// For an axis from `low` to `high`: [times, unit] by which its steps stay numbers of a few digits.
+export function scaling(low, high, unit) {
+  const from = byteSteps(unit);
+  let to = from;
+  const fits = (step) => {
+    const times = 1000 ** (from - step);
+    return Math.max(Math.abs(low), Math.abs(high)) * times >= 1 && (high - low) * times >= 0.01;
+  };
+  while (from >= 0 && to < BYTES.length - 1 && fits(to + 1)) to += 1;
+  return from < 0 ? [1, unit] : [1000 ** (from - to), BYTES[to] + (unit.endsWith("/s") ? "/s" : "")];
+}
+
 // A value in two parts: its number and its unit.
 export function quantity(value, unit, decimals) {
   if (value === null || value === undefined) return ["–", ""];
-  if (unit === "B" || unit === "B/s") {
-    const [number, scaled] = bytes(value).split(" ");
-    return [number, scaled + unit.slice(1)];
+  const steps = byteSteps(unit);
+  if (steps >= 0) {
+    const [number, scaled] = bytes(value * 1000 ** steps, true).split(" ");
+    return [number, scaled + (unit.endsWith("/s") ? "/s" : "")];
   }
   if (unit === "s" && value >= 120) return [duration(value), ""];
-  return [decimal(value, decimals), unit];
+  return [decimal(value, Math.min(decimals, DECIMALS_OF[unit] ?? DECIMALS_MAX)), unit];
 }
 
 export function plural(number, word) {
@@ -82,7 +103,7 @@ export function duration(seconds) {
 }
 
 export function ago(seconds) {
-  return seconds < 10 ? "now" : `${duration(seconds)} ago`;
+  return `${duration(seconds)} ago`;
 }
 
 export function timeOfDay(date) {

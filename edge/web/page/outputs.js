@@ -120,7 +120,7 @@ function showReason(item, { cause, since, since_s: passed, until, sentence, stat
   }
   setText(item.layer, LAYERS[cause.layer] ?? cause.layer);
   item.layer.className = `layer is-${cause.layer}`;
-  setText(item.reason, `because ${cause.text}`);
+  setText(item.reason, cause.layer === "default" ? "" : `because ${cause.text}`);
   const parts = [];
   if (since) parts.push(`since ${when(new Date(since))}`);
   else if (passed) parts.push(`for ${duration(passed)}`);
@@ -133,7 +133,7 @@ function showReason(item, { cause, since, since_s: passed, until, sentence, stat
 function notes(output, broken) {
   const found = output.overruled
     .filter((cause) => cause.layer !== "default")
-    .map((cause) => `Overruled: ${speaker(cause)} wants ${levelWords(cause.level, output.dimmable)}, because ${cause.text}`);
+    .map((cause) => overruled(cause, output.dimmable));
   const { override, believed, read_back: readBack, level, dimmable } = output;
   if (override?.blind) found.push("! Driven without its input, by a person at the site");
   if (override?.why) found.push(`Reason given: ${override.why}`);
@@ -146,9 +146,16 @@ function notes(output, broken) {
   return found;
 }
 
-function speaker(cause) {
+// "thermostat tank wants on (25.1 °C is too cold for 25.5 °C)": who it is stands in its text too, and is said once.
+function overruled(cause, dimmable) {
   const word = SPEAKERS[cause.layer] ?? cause.layer;
-  return cause.layer === "override" ? `${cause.name || "a person"}, by hand,` : `${word} ${cause.name}`;
+  const wants = `wants ${levelWords(cause.level, dimmable)}${cause.until ? ` until ${when(new Date(cause.until))}` : ""}`;
+  if (cause.layer === "override") return `Overruled: ${cause.name || "a person"}, by hand, ${wants}`;
+  if (cause.layer === "safety") return `Overruled: safety ${wants}, because ${cause.text}`;
+  const who = `${word} ${cause.name}`;
+  if (cause.text === `${who} is on`) return `Overruled: ${who} ${wants}`;
+  const said = cause.text.startsWith(`${who}: `) ? ` (${cause.text.slice(who.length + 2)})` : `, because ${cause.text}`;
+  return `Overruled: ${who} ${wants}${said}`;
 }
 
 function showLines(list, lines) {

@@ -87,19 +87,15 @@ function deliveryWords(delivery) {
 }
 
 function showDelivery(delivery) {
-  const parent = byId("delivery");
-  if (!parent.childElementCount) {
-    parent.append(
-      make("p", { class: "sentence" }), make("p", { class: "notice warning", hidden: true }),
-      make("ul", { class: "streams" }), make("dl", { class: "details" }),
-    );
-  }
-  const [sentence, advice, streams, list] = parent.children;
+  const [sentence, advice, more] = byId("delivery").children;
+  const [, streams, list] = more.children;
   const [mood, words] = deliveryWords(delivery);
   sentence.className = `sentence ${mood}`;
   setProse(sentence, words);
   setProse(advice, delivery.advice);
   advice.hidden = !delivery.advice;
+  more.hidden = !delivery.enabled;
+  if (!delivery.enabled) return;
   const used = (name) => name in delivery.streams && (name === "readings" || delivery.streams[name].head);
   const known = Object.keys(STREAMS).filter(used);
   for (const name of new Set([...known, ...Object.keys(delivery.streams).filter(used)])) {
@@ -140,17 +136,27 @@ function showStore(store) {
     ["Kept here", `${plural(store.readings, "reading")}, ${plural(store.events, "event")}`],
     ["Last commit", store.last_commit ? when(new Date(store.last_commit)) : "none yet"],
     ["A power cut can lose", `at most the last ${store.flush_interval_s} s`],
-    ["Written to the disk", `${bytes(store.bytes_written)} since the start`],
-    store.disk_written_day_bytes === null
-      ? null
-      : ["All writes to it", `${bytes(store.disk_written_day_bytes)} a day`],
-    store.card_life_years === null
-      ? null
-      : ["A card would last", store.card_life_years > 50 ? "over 50 years" : `about ${store.card_life_years} years`],
+    ["Written by tidewatt", `${bytes(store.bytes_written)} since the start${aDay(store.bytes_written_day)}`],
+    othersDay(store) === null ? null : ["By other programs", `${bytes(othersDay(store))} a day to the same disk`],
+    store.on_card ? ["The card lasts", cardWords(store)] : null,
     dropped.length
       ? ["Not stored", dropped.map(([reason, number]) => `${count(number)} (${reason})`).join(", "), "is-warning"]
       : null,
   ]);
+}
+
+function aDay(number) {
+  return number === null ? "" : `, ${bytes(number)} a day`;
+}
+
+function othersDay({ disk_written_day_bytes: all, bytes_written_day: own }) {
+  return all === null || own === null ? null : Math.max(0, all - own);
+}
+
+function cardWords({ card_life_years: years, disk_written_day_bytes: all }) {
+  if (all === null) return "told after an hour of measuring";
+  if (years === null || years > 50) return "over 50 years at these rates";
+  return `about ${plural(years, "year")} at these rates`;
 }
 
 function showAbout({ clock, version, uptime_s: uptime, started, config }) {
@@ -216,7 +222,9 @@ const shown = (subject) => (/^[0-9a-f]{64}$/.test(subject) ? `${subject.slice(0,
 const SEVERITY = { info: "", warning: "! ", alarm: "✕ " };
 const SWITCHED = "output";
 // For programs: they join records by these.
-const MACHINE = new Set(["change", "hash", "id"]);
+const MACHINE = new Set(["change", "hash", "id", "uid", "old", "new"]);
+// Values that need no name before them.
+const PLAIN = new Set(["text", "error", "name"]);
 
 // A switch is told as pending and again when it is done; a person wants it once, as it ended.
 function onceEach(events) {
@@ -231,27 +239,40 @@ function onceEach(events) {
 }
 
 function switchWords({ from, to, text, cause, layer, who, why, error, state }) {
-  const level = (value) => (value > 0 && value < 1 ? `${Math.max(1, Math.round(value * 100))} %` : levelWords(value, false));
   const words = [`${from === undefined || from === null ? "at the start" : level(from)} → ${level(to)}`];
   if (OUTCOMES[state]) words.push(OUTCOMES[state]);
-  words.push(text ?? cause ?? layer);
-  if (who) words.push(`by ${who}${why ? ` (${why})` : ""}`);
-  if (error) words.push(error);
+  words.push(text ?? cause ?? layer, by(who, why), error);
   return words.filter(Boolean).join(" · ");
 }
 
-const isPlainList = (value) => Array.isArray(value) && value.every((one) => typeof one !== "object");
+const level = (value) => levelWords(value, value > 0 && value < 1);
+const by = (who, why) => (who ? `by ${who}${why ? ` (${why})` : ""}` : "");
 
+// As `tidewatt events` says it: what is over reads as over, and no advice with it.
 function bodyWords(body) {
-  return Object.entries(body ?? {})
-    .map(([name, value]) => [name, isPlainList(value) ? value.join(", ") : value])
-    .filter(([name, value]) => !MACHINE.has(name) && value !== null && value !== "" && typeof value !== "object")
-    .map(([name, value]) => `${name.replaceAll("_", " ")}: ${value}`)
-    .join(" · ");
+  const { ended, still, text, who, why } = body;
+  if (ended === true) return still ? `not over: ${still}` : `over: ${text ?? ""}`;
+  const rest = Object.entries(body).filter(([name]) => !MACHINE.has(name) && !(who && (name === "who" || name === "why")));
+  return [...rest.map(([name, value]) => bodyWord(name, value)), by(who, why)].filter(Boolean).join(" · ");
+}
+
+function bodyWord(name, value) {
+  if (value === null || value === false || value === "") return "";
+  const words = name.replaceAll("_", " ");
+  if (value === true) return words;
+  if (PLAIN.has(name) && typeof value !== "object") return value;
+  if (name === "level") return level(value);
+  if (/_m?s$/.test(name) && typeof value === "number") {
+    const seconds = value / (name.endsWith("_ms") ? 1000 : 1);
+    const length = `${seconds < 0 ? "−" : ""}${duration(Math.abs(seconds))}`;
+    return seconds ? `${words.replace(/ m?s$/, "")} ${length}` : "";
+  }
+  if (Array.isArray(value)) return value.length ? `${words}: ${value.map((one) => (Array.isArray(one) ? one.join(" → ") : one)).join(", ")}` : "";
+  return typeof value === "object" ? "" : `${words}: ${value}`;
 }
 
 function eventItem({ ts, kind, subject, severity, body }) {
-  const words = kind === SWITCHED ? switchWords(body ?? {}) : bodyWords(body);
+  const words = kind === SWITCHED ? switchWords(body ?? {}) : bodyWords(body ?? {});
   const title = kind === SWITCHED ? "switched" : kind.replaceAll("-", " ");
   const more = make("small", { class: "quiet" });
   setProse(more, words);
