@@ -129,11 +129,14 @@ def _put(text: str, index: int, point: str, key: str, value: str) -> str:
         return text[:begin] + value + text[end:]
     if places.is_inline(table):
         return _into_inline(places, table, f"{key} = {value}")
+    other = (*table, KEYS[1 - KEYS.index(key)])  # both together say how it is calibrated
     if table in places.headings:
-        return _below(text, places.end_of_line(places.headings[table]), f"{key} = {value}", line_end)
+        end = places.values[other][1] if other in places.values else places.headings[table]
+        return _below(text, places.end_of_line(end), f"{key} = {value}", line_end)
     siblings = [path for path in places.values if path[: len(table)] == table]
     if siblings:
-        return _beside_dotted(places, siblings[-1], f"{key} = {value}", line_end)
+        beside = other if other in siblings else siblings[-1]
+        return _beside_dotted(places, beside, f"{key} = {value}", line_end)
     if places.is_inline(points):
         return _into_inline(places, points, f"{point} = {{ {key} = {value} }}")
     if places.is_inline(device):

@@ -83,6 +83,7 @@ async def test_a_dropped_file_is_seen_to_arrive(tmp_path: Path, width: int, dark
         file.rename(inbox / NAME)
         (inbox / "letter.csv").write_text("Dear customer,\n")
         await page.until("document.querySelectorAll('#files li').length === 2")
+        await page.until("!document.getElementById('files').textContent.includes('… ')")
         await page.until("document.querySelectorAll('#channels li').length === 2")
         files, channels = await page.text("#files"), await page.text("#channels")
         assert f"✓ completed {NAME}" in files

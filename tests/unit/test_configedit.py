@@ -86,8 +86,8 @@ offset = -0.5  # it was off
 [[devices]]
 name = "a"
 [devices.points.ph]
-ONE
 offset = 0.0  # it was off
+ONE
 === dotted keys
 [[devices]]
 name = "a"
@@ -235,7 +235,16 @@ def test_the_lines_that_change() -> None:
     change = change_of(before, after)
     assert change.line == 4
     assert change.old == ("offset = -0.5  # it was off",)
-    assert change.new == (ONE, "offset = 0.0  # it was off")
+    assert change.new == ("offset = 0.0  # it was off", ONE)
+
+
+@pytest.mark.parametrize("heading", ["", "[devices.points.ph]\n"], ids=["dotted", "table"])
+def test_it_stands_beside_the_offset_that_it_replaces(heading: str) -> None:
+    stem = "" if heading else "points.ph."
+    lines = "".join(f"{stem}{line}\n" for line in ("offset = 1.0", "low = 0.0", "decimals = 2"))
+    before = f'[[devices]]\nname = "a"\ndriver = "sim"\n{heading}{lines}'
+    change = change_of(before, with_calibration(before, "a", "ph", LINE))
+    assert change.old == (f"{stem}offset = 1.0",)
 
 
 # ------------------------------------------------------------------------------------- whatever it is
