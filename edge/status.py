@@ -275,10 +275,13 @@ class Site:
                 )
             except KeyError as error:
                 name = error.args[0]
-                if self._image.get(name) is None:
+                if self._image.get(name) is None and not self._is_polled(name):
                     raise NotFound(f"there is no series {name!r}; /api/v1/series lists them") from None
-                names.remove(name)  # read, and not committed yet
+                names.remove(name)  # not read or not committed yet
         return []
+
+    def _is_polled(self, series: str) -> bool:
+        return any(flow.series == series for polled in self._poller.devices() for flow in polled.all_flows())
 
     async def events(self, query: EventsQuery) -> Sequence[Mapping[str, Any]]:
         return await questions.events(

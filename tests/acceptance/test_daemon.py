@@ -113,6 +113,16 @@ def test_the_history_of_what_is_not_committed_yet_is_empty(daemon: Daemon) -> No
         urllib.request.urlopen(f"{address}readings?series=waves.nothing&series={live}")
 
 
+def test_the_history_of_a_point_that_was_never_read_is_empty(daemon: Daemon) -> None:
+    """The processor's load is a difference of two reads; the page shows its row, and asks for it, before the second."""
+    daemon.write(extra='[[devices]]\nname = "pi"\ndriver = "host"\ninterval_s = 3600\n')
+    daemon.start()
+    daemon.until(lambda: daemon.ask("status")["store"]["stored_total"] > 5)
+    address = f"http://127.0.0.1:{daemon.port}/api/v1/readings?series=pi.cpu_used"
+    with urllib.request.urlopen(address) as answer:
+        assert json.load(answer)["readings"] == []
+
+
 def test_kill_9_loses_at_most_the_flush_interval_and_nothing_committed(daemon: Daemon) -> None:
     daemon.write(flush_s=1.0)
     daemon.start()
