@@ -7,7 +7,8 @@ import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,19 @@ class Walk:
     def tidewatt(self, *arguments: str, code: int = 0) -> str:
         return self.run("-m", "edge.cli.main", *arguments, code=code)
 
+    @contextmanager
+    def running(self) -> Iterator[Child]:
+        """The daemon on this config, while the block runs."""
+        daemon = Child(
+            "daemon", [sys.executable, "-m", "edge.cli.main", "run"],
+            log=self.folder / "daemon.log", cwd=self.folder, env=self.environment,
+        )  # fmt: skip
+        daemon.start()
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
+
 
 @pytest.fixture
 def walk(tmp_path: Path) -> Walk:
@@ -89,20 +103,10 @@ def test_the_first_config_of_a_chapter_runs_as_it_stands(walk: Walk, topic: str)
     walk.config.write_text(config.replace("port = 8080", f"port = {free_port()}"))
     assert ": warning:" not in walk.tidewatt("config", "check")
     assert "temperature" in walk.tidewatt("test", "tank")
-    daemon = Child(
-        "daemon",
-        [sys.executable, "-m", "edge.cli.main", "run"],
-        log=walk.folder / "daemon.log",
-        cwd=walk.folder,
-        env=walk.environment,
-    )
-    daemon.start()
-    try:
+    with walk.running() as daemon:
         wait_for(lambda: has_read_the_tank(walk), f"a reading of the tank\n{daemon.log_tail(20)}")
         if "[[outputs]]" in config:
             assert "thermostat tank" in walk.tidewatt("why", "heater")
-    finally:
-        daemon.stop()
 
 
 def has_read_the_tank(walk: Walk) -> bool:
@@ -186,18 +190,8 @@ def test_a_module_written_as_the_handbook_says_keeps_its_table(walk: Walk) -> No
     walk.config.write_text(config_of("write-a-module") + f"[web]\nport = {free_port()}\n")
     assert "weather w1  Observations." in walk.tidewatt("db", "migrate")
     assert "weather" in walk.tidewatt("db", "status")
-    daemon = Child(
-        "daemon",
-        [sys.executable, "-m", "edge.cli.main", "run"],
-        log=walk.folder / "daemon.log",
-        cwd=walk.folder,
-        env=walk.environment,
-    )
-    daemon.start()
-    try:
+    with walk.running() as daemon:
         wait_for(lambda: observations(walk) > 0, f"a row, though it looks once a day\n{daemon.log_tail(20)}")
-    finally:
-        daemon.stop()
     assert "weather_observation" in walk.tidewatt("db", "detach", "weather", code=1)
     assert "detached weather" in walk.tidewatt("db", "detach", "weather", "--yes")
     assert observations(walk) == -1
